@@ -1,0 +1,1 @@
+"""reroll: train a video generator on your own footage, and roll it again."""

@@ -1,0 +1,1 @@
+"""Judging a generator offline: motion, pixel distances, nearest footage, and the report."""

@@ -1,0 +1,1 @@
+"""Frames out: video and picture files."""

@@ -1,0 +1,1 @@
+"""The losses, each beside its equation: variational, flow matching, adversarial."""

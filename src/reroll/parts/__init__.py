@@ -1,0 +1,1 @@
+"""The four networks every recipe is made of: Encoder, Decoder, MotionPrior, Discriminator."""

@@ -1,0 +1,1 @@
+"""From minutes to a trained run: engine, budget, loop, checkpoint, monitor."""
