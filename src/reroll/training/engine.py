@@ -92,15 +92,19 @@ class Engine:
         }
 
     def setup(self, module: Module) -> Module:
-        """Move to the device; convolution weights go channels-last, which is where they are fast."""
-        return cast(Module, self.fabric.to_device(module).to(memory_format=torch.channels_last))
+        """Move to the device; 2-D convolution weights go channels-last, which is where they are fast."""
+        self.fabric.to_device(module)
+        for parameter in module.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return module
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context for a forward pass. Losses that need full precision are computed outside of it."""
         return self.fabric.autocast()
 
     def full_precision(self) -> AbstractContextManager[Any]:
-        """Switches autocast off again inside of it: for finite differences, which bf16 rounding would swamp."""
+        """No autocast inside of it: for finite differences, which bf16 rounding would swamp."""
         return torch.autocast(self.device.type, enabled=False)
 
     def backward(self, loss: Tensor) -> None:
@@ -219,7 +223,7 @@ def _set_threads(count: int, notes: list[str]) -> None:
         return
     try:
         torch.set_num_interop_threads(1)
-    except RuntimeError:  # torch has worked in this process already, as in a notebook: it can't be changed now
+    except RuntimeError:  # torch has worked in this process already (a notebook): too late to change it
         notes.append("torch was in use before: its inter-op threads stay as they were, steps may be slower.")
 
 
@@ -228,7 +232,7 @@ def _set_determinism(device: Device) -> Literal["strict", "best effort"]:
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[assignment]
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (not in its stubs)
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     return "strict" if device == "cpu" else "best effort"
 

@@ -40,7 +40,8 @@ def busy_notes() -> list[str]:
     if busy == 0:
         return []
     advice = f"end it, or give --threads {cores - busy}" if busy < cores else "end it, or wait"
-    return [f"{busy} of {cores} cores are busy with something else: training can be many times slower; {advice}."]
+    found = f"{busy} of {cores} cores are busy with something else: training can be many times slower"
+    return [f"{found}; {advice}."]
 
 
 def cpu_name() -> str:
