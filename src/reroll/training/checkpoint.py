@@ -1,0 +1,315 @@
+"""Checkpoints: directories of safetensors and JSON, written whole or not at all, and verified when read.
+
+    checkpoints/
+      step-00000120/
+        manifest.json        version, step, finite?, and for every file its length and SHA-256
+        state.json           whatever is not a tensor
+        <stem>.safetensors   one file a group: weights, ema, optimizer, ...
+      step-00000140/
+      step-00000160.tmp-…    being written (or left by a kill: swept at the next start)
+
+A checkpoint is written beside its final place, every file synced, then renamed: at every instant it is
+there completely or not at all. No format notices a flipped bit by itself (safetensors loaded 590 of 600
+damaged files without a word), hence the hashes; the manifest has to be byte for byte what it says it is.
+Nothing is ever unpickled. Which is newest is decided by the step, never by a clock.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from reroll.errors import CheckpointError, SpaceError
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
+_STRAY = re.compile(r"step-[\d.]+\.(tmp|gone)-[0-9a-f]+")
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint whose every byte was verified."""
+
+    path: Path
+    step: int
+    finite: bool
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    finite: bool = True,
+) -> Path:
+    """Write a checkpoint and drop old ones: the last `keep` stay, and the last finite one.
+
+    Args:
+        root: The directory of checkpoints.
+        step: The steps done so far; saving one step twice keeps the second, without touching the first.
+        tensors: File stem → name → tensor.
+        state: What JSON can hold.
+        keep: How many of the newest stay.
+        finite: False marks weights from which nobody should go on; found out from the weights as well.
+
+    Raises:
+        SpaceError: The disk does not suffice; what was there before is untouched.
+    """
+    if keep < 1:
+        raise ValueError("keep at least one checkpoint")
+    finite = finite and all(
+        bool(torch.isfinite(t).all()) for group in tensors.values() for t in group.values()
+    )
+    files = {f"{stem}.safetensors": _serialised(group) for stem, group in tensors.items()}
+    files["state.json"] = _json(state)
+    files["manifest.json"] = _manifest(step, finite, files)
+    root.mkdir(parents=True, exist_ok=True)
+    require_space(root, sum(map(len, files.values())), f"the checkpoint of step {step}")
+    final = _free_name(root, step)
+    temporary = root / f"{final.name}.tmp-{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir()
+        for name, content in files.items():
+            _write(temporary / name, content)
+        _sync_directory(temporary)
+        temporary.rename(final)
+        _sync_directory(root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in _NO_SPACE:
+            raise _space_error(
+                root, sum(map(len, files.values())), f"the checkpoint of step {step}"
+            ) from error
+        raise CheckpointError(f"{final}: cannot be written ({error.strerror}).") from error
+    _purge(root, keep)
+    return final
+
+
+def load(path: Path) -> Loaded:
+    """Read a checkpoint, verifying the length and SHA-256 of every file.
+
+    Raises:
+        CheckpointError: Something is missing, damaged or too much; the message names the file.
+    """
+    manifest = _read_manifest(path)
+    contents: dict[str, bytes] = {}
+    for name, entry in manifest["files"].items():
+        content = _read(path / name)
+        if len(content) != entry["bytes"]:
+            raise CheckpointError(f"{path / name}: {len(content)} bytes, {entry['bytes']} were written.")
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise CheckpointError(f"{path / name}: damaged, its SHA-256 is not the one written.")
+        contents[name] = content
+    for entry in path.iterdir():
+        if entry.name not in contents and entry.name != "manifest.json" and not entry.name.startswith("."):
+            raise CheckpointError(f"{entry}: does not belong to this checkpoint; remove it.")
+    try:
+        state = json.loads(contents.pop("state.json"))
+        tensors = {Path(name).stem: safetensors.torch.load(content) for name, content in contents.items()}
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this program ({error}).") from error
+    return Loaded(path, manifest["step"], manifest["finite"], tensors, state)
+
+
+def newest(root: Path, report: Report | None = None, *, finite_only: bool = False) -> Path | None:
+    """The newest checkpoint that verifies, or None if there is none at all.
+
+    Args:
+        root: The directory of checkpoints.
+        report: Is told, a line each, which newer ones were refused and why.
+        finite_only: Pass over those marked as not finite.
+    """
+    loaded = load_newest(root, report, finite_only=finite_only)
+    return loaded.path if loaded else None
+
+
+def load_newest(root: Path, report: Report | None = None, *, finite_only: bool = False) -> Loaded | None:
+    """As `newest`, and loaded (read and verified once).
+
+    Raises:
+        CheckpointError: There are checkpoints, but not one of them verifies.
+    """
+    refusals: list[str] = []
+    for path in reversed(checkpoints(root)):
+        try:
+            loaded = load(path)
+        except CheckpointError as error:
+            if path.exists():  # else a trainer purged it meanwhile
+                refusals.append(str(error))
+            continue
+        if finite_only and not loaded.finite:
+            continue
+        if report:
+            for refusal in refusals:
+                report(f"refused {refusal} Going on from step {loaded.step}.")
+        return loaded
+    if refusals:
+        raise CheckpointError(f"no usable checkpoint is left in {root}: {' '.join(refusals)}")
+    return None
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """Complete checkpoints (not verified), oldest first."""
+    if not root.is_dir():
+        return []
+    return [path for _, path in sorted((order, path) for path, order in _complete(root))]
+
+
+def sweep(root: Path) -> list[str]:
+    """Remove what a kill left behind; names of what was removed. Only for the holder of the run's lock."""
+    if not root.is_dir():
+        return []
+    strays = sorted(path for path in root.iterdir() if _STRAY.fullmatch(path.name))
+    for path in strays:
+        shutil.rmtree(path)
+    return [path.name for path in strays]
+
+
+def discard_after(root: Path, step: int) -> None:
+    """Forget checkpoints beyond `step`: after going back to an older one on purpose."""
+    for path, (reached, _) in list(_complete(root)):
+        if reached > step:
+            _remove(path)
+
+
+def require_space(directory: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise `SpaceError` unless `directory`'s disk has room for `needed_bytes` and a little to spare."""
+    if shutil.disk_usage(directory).free < needed_bytes + (1 << 20):
+        raise _space_error(directory, needed_bytes, purpose)
+
+
+def _space_error(directory: Path, needed_bytes: int, purpose: str) -> SpaceError:
+    free = shutil.disk_usage(directory).free
+    return SpaceError(
+        f"{directory}: {purpose} needs {needed_bytes} bytes and {free} are free; make room, or choose "
+        "another disk with -o, and run the same command again."
+    )
+
+
+def _serialised(group: Mapping[str, Tensor]) -> bytes:
+    """safetensors wants tensors that are contiguous and share no memory: `clone` sees to both."""
+    return safetensors.torch.save(
+        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in group.items()}
+    )
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _manifest(step: int, finite: bool, files: Mapping[str, bytes]) -> bytes:
+    body = {
+        "format": FORMAT,
+        "step": step,
+        "finite": finite,
+        "world_size": 1,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        },
+    }
+    return _json({"body": body, "sha256": hashlib.sha256(_json(body)).hexdigest()})
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest's body. Any byte that is not as we would write it again is damage."""
+    file = path / "manifest.json"
+    content = _read(file)
+    try:
+        whole = json.loads(content)
+        body, digest = whole["body"], whole["sha256"]
+        intact = _json(whole) == content and hashlib.sha256(_json(body)).hexdigest() == digest
+    except (ValueError, KeyError, TypeError):
+        intact, body = False, {}
+    if not intact:
+        raise CheckpointError(f"{file}: damaged.")
+    if body["format"] != FORMAT:
+        raise CheckpointError(f"{file}: format {body['format']}, this version reads format {FORMAT}.")
+    named = _NAME.fullmatch(path.name)
+    if named and int(named[1]) != body["step"]:
+        raise CheckpointError(f"{file}: is of step {body['step']}, not of {path.name}.")
+    return dict(body)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: missing.") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable (Windows neither can nor needs to)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _complete(root: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
+    for path in root.iterdir():
+        named = _NAME.fullmatch(path.name)
+        if named and path.is_dir():
+            yield path, (int(named[1]), int(named[2] or 0))
+
+
+def _free_name(root: Path, step: int) -> Path:
+    """`step-00000120`, or `step-00000120.1` and so on if that step was saved before."""
+    taken = [order[1] for _, order in _complete(root) if order[0] == step]
+    return root / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
+
+
+def _is_finite(path: Path) -> bool:
+    try:
+        return bool(_read_manifest(path)["finite"])
+    except CheckpointError:
+        return False
+
+
+def _purge(root: Path, keep: int) -> None:
+    """Drop all but the last `keep` and the last finite one."""
+    complete = checkpoints(root)
+    kept = set(complete[-keep:])
+    kept.update([path for path in complete if _is_finite(path)][-1:])
+    for path in complete:
+        if path not in kept:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Rename first, so that a kill half way leaves a stray and not half a checkpoint."""
+    gone = path.with_name(f"{path.name}.gone-{uuid.uuid4().hex}")
+    path.rename(gone)
+    shutil.rmtree(gone)
