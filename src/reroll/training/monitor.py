@@ -1,0 +1,297 @@
+"""What a training tells: a live line for the person, `metrics.jsonl` and `events.jsonl` for everything else.
+
+    prior  420/1609  26 %  6,720 frames, 35/s  flow 0.361  D +0.62 -0.55  3 min 20 s left  1.2 GB
+
+On a terminal the line is renewed in place; elsewhere a line is printed now and then. Metrics are appended
+and flushed row by row; a resumed run cuts them back to the step it goes on from, so that the file is what an
+uninterrupted run would have written. Values that are not finite become null, since JSON has none.
+"""
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from reroll.training.health import Health, health
+from reroll.training.machine import resident_bytes
+
+LOSSES = ("loss", "reconstruction", "kl", "flow", "adversarial", "discriminator")
+LIVE_SECONDS, PLAIN_SECONDS = 0.25, 10.0
+HEALTH_STEPS = 10
+_RATE_STEPS, _REMEMBERED_STEPS = 100, 5000
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """A stage of the plan: how many steps, and how long one was measured to take."""
+
+    name: str
+    steps: int
+    seconds_per_step: float
+
+
+class Pace:
+    """How long the rest takes: steps by their recent mean, and what comes rarely (previews, checkpoints) by
+    its share of the whole stage so far."""
+
+    def __init__(self, stages: Sequence[StageEstimate] = (), after_seconds: float = 0.0) -> None:
+        self.stages = list(stages)
+        self.after_seconds = after_seconds
+        self._recent: deque[float] = deque(maxlen=_RATE_STEPS)
+        self._extra_seconds, self._steps, self._stage = 0.0, 0, ""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages together; 0 when no plan was given."""
+        return sum(stage.steps for stage in self.stages)
+
+    def took(self, stage: str, seconds: float, steps: int) -> None:
+        """Note that `steps` steps of `stage` took so many seconds, with all that happened between them."""
+        if stage != self._stage:
+            self._recent.clear()
+            self._extra_seconds, self._steps, self._stage = 0.0, 0, stage
+        each = seconds / steps
+        if len(self._recent) >= 3 and each > 3 * (usual := median(self._recent)):
+            self._extra_seconds += (each - usual) * steps
+            each = usual
+        self._recent.extend([each] * min(steps, _RATE_STEPS))
+        self._steps += steps
+
+    def seconds_per_step(self) -> float | None:
+        """Of the current stage, as measured; None before the first steps of it."""
+        if not self._recent:
+            return None
+        usual = 3 * median(self._recent)  # a first step warms caches up: it says nothing about the others
+        each = sum(min(value, usual) for value in self._recent) / len(self._recent)
+        return each + self._extra_seconds / max(self._steps, 20)
+
+    def seconds_left(self, step: int) -> float | None:
+        """From `step` of the whole plan to its end; None without a plan."""
+        if not self.stages:
+            return None
+        left, begin, factor = self.after_seconds, 0, 1.0
+        for stage in self.stages:
+            remaining = min(stage.steps, begin + stage.steps - step)
+            begin += stage.steps
+            if remaining <= 0:
+                continue
+            each = stage.seconds_per_step
+            measured = self.seconds_per_step() if stage.name == self._stage else None
+            if measured is not None:  # the plan's timing counts as ten steps
+                weight = min(self._steps, _RATE_STEPS) / (min(self._steps, _RATE_STEPS) + 10)
+                factor = (weight * measured + (1 - weight) * each) / each if each > 0 else 1.0
+                each = weight * measured + (1 - weight) * each
+            else:
+                each *= factor  # a machine that is slower than planned now will be so in later stages
+            left += remaining * each
+        return left
+
+
+class Monitor:
+    """Use as a context manager around a training; call `log` after every step."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        console: Console | None = None,
+        *,
+        stages: Sequence[StageEstimate] = (),
+        after_seconds: float = 0.0,
+        resumed_step: int = 0,
+        actions: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        run_dir: Where `metrics.jsonl` and `events.jsonl` are.
+        console: Where to print; by default a new one on standard error.
+        stages: The plan, for the ETA; `after_seconds` is what comes after the last step.
+        resumed_step: Metrics beyond it are dropped: they will be written again.
+        actions: Fault → what the loop does about it, for the health line.
+        clock: Monotonic seconds.
+        """
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.console = console or Console(stderr=True)
+        self.pace = Pace(stages, after_seconds)
+        self.findings: list[Health] = []
+        self._actions = actions
+        self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
+        self._clock = clock
+        self._step = resumed_step
+        self._rows: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_STEPS)
+        self._live: Live | None = None
+        self._shown_at = self._logged_at = clock()
+        self._before_seconds = 0.0
+        self.rewind(resumed_step)
+
+    def __enter__(self) -> "Monitor":
+        if self.console.is_terminal:
+            self._live = Live(Text(), console=self.console, auto_refresh=False)
+            self._live.start()
+        self._logged_at = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rows:
+            self._show(force=self._live is not None)
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def plan(self, stages: Sequence[StageEstimate], after_seconds: float = 0.0) -> None:
+        """A new plan, after a re-plan or added minutes."""
+        self.pace.stages, self.pace.after_seconds = list(stages), after_seconds
+
+    def log(self, *, step: int, stage: str, **scalars: float) -> list[Health]:
+        """One row: `step` counts over all stages. Returns what is wrong with the training, if anything.
+
+        Named scalars that the line shows: `loss reconstruction kl flow adversarial discriminator`,
+        `real_sign fake_sign` (mean sign of the logits, -1 to 1), `frames_seen`; `motion_energy` is the
+        samples' against the footage's. All others are kept in the metrics as they are.
+        """
+        now = self._clock()
+        if step > self._step:
+            self.pace.took(stage, now - self._logged_at, step - self._step)
+        self._before_seconds += now - self._logged_at
+        self._step, self._logged_at = step, now
+        row = {"step": step, "stage": stage, "seconds": round(self._before_seconds, 3)}
+        row |= {name: _plain(value) for name, value in scalars.items()}
+        new_stage = not self._rows or self._rows[-1]["stage"] != stage
+        self._rows.append(row)
+        _append(self._metrics_path, row)
+        if step % HEALTH_STEPS == 0 or None in row.values():
+            self._examine()
+        last = step == self.pace.total_steps
+        self._show(force=new_stage or last)
+        return self.findings
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Something that happens once: a re-plan, a roll-back, a checkpoint refused."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        _append(self._events_path, {"at": at, "step": self._step, "kind": kind, **fields})
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the live one."""
+        self.console.print(Text(text))
+
+    def rewind(self, step: int) -> None:
+        """Drop the metrics beyond `step`: training goes on from there."""
+        rows = [row for row in read_rows(self._metrics_path) if row.get("step", 0) <= step]
+        _rewrite(self._metrics_path, rows)
+        _rewrite(self._events_path, read_rows(self._events_path))
+        self._rows = deque(rows, maxlen=_REMEMBERED_STEPS)
+        self._step, self._logged_at = step, self._clock()
+        self._before_seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+
+    def eta_seconds(self) -> float | None:
+        """Seconds until the plan is done; None without a plan."""
+        return self.pace.seconds_left(self._step)
+
+    def _examine(self) -> None:
+        before = {finding.kind for finding in self.findings}
+        self.findings = health(list(self._rows), self._actions)
+        for finding in self.findings:
+            if finding.kind not in before:
+                self.say(f"health: {finding}.")
+                self.event("health", fault=finding.kind, level=finding.level, words=finding.words)
+        for kind in sorted(before - {finding.kind for finding in self.findings}):
+            self.say(f"health: {kind}: over.")
+            self.event("health", fault=kind, level="over")
+
+    def _show(self, force: bool) -> None:
+        now = self._clock()
+        interval = LIVE_SECONDS if self._live else PLAIN_SECONDS
+        if not force and now - self._shown_at < interval:
+            return
+        self._shown_at = now
+        line = self._line()
+        if self._live:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        else:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def _line(self) -> str:
+        row, total = self._rows[-1], self.pace.total_steps
+        recent = list(self._rows)[-20:]
+        parts = [f"{row['stage']}  {row['step']}" + (f"/{total}  {row['step'] / total:.0%}" if total else "")]
+        if "frames_seen" in row:
+            parts.append(f"{row['frames_seen']:,.0f} frames" + _frames_per_second(recent))
+        parts += [f"{name} {_mean(recent, name)}" for name in LOSSES if name in row]
+        if "real_sign" in row and "fake_sign" in row:
+            parts.append(f"D {_mean(recent, 'real_sign', '+.2f')} {_mean(recent, 'fake_sign', '+.2f')}")
+        left = self.eta_seconds()
+        if left is not None:
+            parts.append(f"{duration(left)} left")
+        parts.append(f"{resident_bytes() / 1e9:.1f} GB")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `.jsonl` file; a last line torn by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _plain(value: float) -> float | None:
+    """A number that JSON can hold, out of a float, an integer or a tensor of one element."""
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a `.jsonl` file as a whole, unless it holds just these rows already."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str, form: str = ".3g") -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return format(sum(values) / len(values), form) if values else "not finite"
+
+
+def _frames_per_second(rows: Sequence[Mapping[str, Any]]) -> str:
+    seen = [(row["seconds"], row["frames_seen"]) for row in rows if row.get("frames_seen") is not None]
+    if len(seen) < 2 or seen[-1][0] <= seen[0][0]:
+        return ""
+    return f", {(seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0]):.3g}/s"
