@@ -1,1 +1,30 @@
-"""Footage in: find files, decode them safely, find shots, keep uint8 frames, draw windows of them."""
+"""Footage in: files to frames, frames to shots, shots to windows for training."""
+
+from reroll.footage.dataset import Batch, Span, Split, Window, Windows, split
+from reroll.footage.decode import DecodedFrame, decode, open_container, read_clip, read_picture, resize
+from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
+from reroll.footage.store import IngestProgress, Shot, Store, ingest
+
+__all__ = [
+    "Batch",
+    "DecodedFrame",
+    "FootageFile",
+    "IngestProgress",
+    "Probe",
+    "Shot",
+    "Skipped",
+    "Span",
+    "Split",
+    "Store",
+    "Window",
+    "Windows",
+    "decode",
+    "find_footage",
+    "ingest",
+    "open_container",
+    "probe",
+    "read_clip",
+    "read_picture",
+    "resize",
+    "split",
+]

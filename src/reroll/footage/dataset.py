@@ -1,0 +1,271 @@
+"""Windows of frames for training, and the split into training and held-out footage.
+
+In: a `Store`. Out: `Batch`es of uint8 B T H W 3 with the true time of every frame. `Windows.batch` is a pure function
+of the seed, the batch's index and its arguments, whatever was asked before and in whichever process, so that a
+resumed run sees the same windows as one that never stopped. No window crosses a shot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reroll.footage.shards import Shot, Store
+
+HELDOUT_WINDOWS = 8
+"""Fewer disjoint held-out windows than this are no split."""
+
+HELDOUT_SHARE, HELDOUT_LIMIT = 0.12, 0.2
+"""Share of the frames that is held out, and the most it may become."""
+
+PICTURE_GAP_SECONDS = 1 / 25
+"""Time step of the window made of a single picture."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive frames of one shot, `start` to `stop` in the store; `label` indexes `Store.labels`."""
+
+    start: int
+    stop: int
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Spans to train on, spans held out (perhaps none), and in one sentence how they were chosen."""
+
+    train: list[Span]
+    heldout: list[Span]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`frames` uint8 B T H W 3, `timestamps` float64 B T in seconds from each window's first frame, `labels` B
+    int64 (-1: none)."""
+
+    frames: np.ndarray
+    timestamps: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row of a `Batch`: `frames` uint8 T H W 3, `timestamps` float64 T, `label` (-1: none)."""
+
+    frames: np.ndarray
+    timestamps: np.ndarray
+    label: int
+
+
+def disjoint_windows(spans: Sequence[Span], frames: int, stride: int = 1) -> list[tuple[int, int]]:
+    """Windows of `frames` at `stride` that share no frame and cross no span: (start, stop) in the store."""
+    extent = (frames - 1) * stride + 1
+    return [(at, at + extent) for span in spans for at in range(span.start, span.stop - extent + 1, extent)]
+
+
+def _spans(shots: Sequence[Shot]) -> list[Span]:
+    return [Span(shot.start, shot.stop, shot.label) for shot in shots]
+
+
+def split(store: Store, window_frames: int) -> Split:
+    """Hold footage out: whole clips when there are several, otherwise the end of the longest, after a gap.
+
+    There is a held-out part only if it has `HELDOUT_WINDOWS` disjoint windows in a fifth of the frames or less.
+    """
+    by_clip = _split_by_clip(store, window_frames) if len(store.files) > 1 else None
+    found = by_clip or _split_in_time(store, window_frames)
+    if found:
+        return found
+    total = len(disjoint_windows(_spans(store.shots), window_frames))
+    return Split(
+        _spans(store.shots),
+        [],
+        f"nothing is held out: the footage has {total} disjoint windows of {window_frames} frames, and a fifth of it"
+        f" would have fewer than {HELDOUT_WINDOWS}; figures are marked as on training footage",
+    )
+
+
+def _split_by_clip(store: Store, window_frames: int) -> Split | None:
+    """Clips in the order of their content's hash until there is enough; every label keeps a clip to train on."""
+    order = sorted(
+        range(len(store.files)), key=lambda i: hashlib.sha256(store.files[i].sha256.encode()).digest()
+    )
+    clips_left: dict[int | None, int] = {}
+    for file in store.files:
+        clips_left[file.label] = clips_left.get(file.label, 0) + 1
+    shots_of: dict[int, list[Shot]] = {}
+    for shot in store.shots:
+        shots_of.setdefault(shot.file, []).append(shot)
+    chosen: set[int] = set()
+    frames = windows = 0
+    for number in order:
+        file = store.files[number]
+        count = file.stop - file.start
+        if windows >= HELDOUT_WINDOWS and frames >= HELDOUT_SHARE * store.frame_count:
+            break
+        if frames + count > HELDOUT_LIMIT * store.frame_count or clips_left[file.label] < 2:
+            continue
+        chosen.add(number)
+        clips_left[file.label] -= 1
+        frames += count
+        windows += len(disjoint_windows(_spans(shots_of[number]), window_frames))
+    if windows < HELDOUT_WINDOWS:
+        return None
+    return Split(
+        _spans([shot for shot in store.shots if shot.file not in chosen]),
+        _spans([shot for shot in store.shots if shot.file in chosen]),
+        f"held out by clip: {len(chosen)} of {len(store.files)} clips, {windows} disjoint windows of {window_frames}"
+        " frames",
+    )
+
+
+def _split_in_time(store: Store, window_frames: int) -> Split | None:
+    """The end of the clip with most frames, with a gap of one window before it that nobody sees."""
+    number = max(range(len(store.files)), key=lambda i: store.files[i].stop - store.files[i].start)
+    file = store.files[number]
+    most = int(HELDOUT_LIMIT * store.frame_count)
+    for share in np.linspace(HELDOUT_SHARE, HELDOUT_LIMIT, 9):
+        cut = file.stop - min(most, round(share * store.frame_count))
+        gap = cut - window_frames
+        if gap <= file.start:
+            return None
+        heldout = [
+            Span(max(shot.start, cut), shot.stop, shot.label)
+            for shot in store.shots
+            if shot.file == number and shot.stop > cut
+        ]
+        windows = len(disjoint_windows(heldout, window_frames))
+        if windows >= HELDOUT_WINDOWS:
+            others = [shot for shot in store.shots if shot.file != number]
+            before = [
+                Span(shot.start, min(shot.stop, gap), shot.label)
+                for shot in store.shots
+                if shot.file == number and shot.start < gap
+            ]
+            train = sorted([*_spans(others), *before], key=lambda span: span.start)
+            return Split(
+                train,
+                heldout,
+                f"held out in time: the last {file.stop - cut} frames of a clip after a gap of {window_frames},"
+                f" {windows} disjoint windows of {window_frames} frames",
+            )
+    return None
+
+
+class Windows:
+    """Random and fixed windows over spans of a store. `notes` says how spans shorter than a window are used."""
+
+    def __init__(self, store: Store, spans: Sequence[Span], *, seed: int, mirror: bool) -> None:
+        if not spans:
+            raise ValueError("no spans to draw windows from")
+        self.store = store
+        self.spans = list(spans)
+        self.seed = seed
+        self.mirror = mirror
+        self._starts = np.asarray([span.start for span in spans], dtype=np.int64)
+        self._lengths = np.asarray([span.stop - span.start for span in spans], dtype=np.int64)
+        self._tables: dict[tuple[int, int, tuple[int, ...]], tuple[np.ndarray, np.ndarray]] = {}
+
+    def notes(self, frames: int) -> list[str]:
+        """How windows of so many frames use the spans that are shorter, in sentences; often none."""
+        short = int(((self._lengths < frames) & (self._lengths > 1)).sum())
+        single = int((self._lengths == 1).sum()) if frames > 1 else 0
+        notes = []
+        if short:
+            notes.append(
+                f"{short} of {len(self.spans)} shots are shorter than a window of {frames} frames: they are played"
+                " forwards and backwards"
+            )
+        if single:
+            notes.append(
+                f"{single} of {len(self.spans)} shots are a single picture: it is held for the window"
+            )
+        return notes
+
+    def batch(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Batch:
+        """Batch number `index`: every start position is equally likely, each window's stride is drawn from
+        `strides` (where it does not fit, the largest that does)."""
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
+        draws = generator.random((batch, 4))
+        options = tuple(sorted({int(stride) for stride in strides}))
+        if not options or options[0] < 1 or frames < 1:
+            raise ValueError(f"windows need frames >= 1 and strides >= 1, not {frames} and {list(strides)}")
+        rows = [self._draw(row, frames, options) for row in draws]
+        return Batch(
+            np.stack([row.frames for row in rows]),
+            np.stack([row.timestamps for row in rows]),
+            np.asarray([row.label for row in rows], dtype=np.int64),
+        )
+
+    def window(self, start: int, frames: int, stride: int = 1) -> Window:
+        """The window whose first frame is `start`; IndexError if it does not fit into the span there."""
+        number = int(np.flatnonzero((self._starts <= start) & (start < self._starts + self._lengths))[0])
+        stop = start + (frames - 1) * stride + 1
+        if stop > self.spans[number].stop:
+            raise IndexError(
+                f"{frames} frames at stride {stride} from {start} leave the shot {self.spans[number]}"
+            )
+        return self._read(np.arange(start, stop, stride), number)
+
+    def disjoint(self, frames: int, stride: int = 1) -> list[tuple[int, int]]:
+        """All windows that share no frame, for evaluation: (start, stop) in the store."""
+        return disjoint_windows(self.spans, frames, stride)
+
+    def _table(self, frames: int, stride: int, options: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Stride used in each span (0: shorter than the window), and the running count of start positions."""
+        key = (frames, stride, options)
+        if key not in self._tables:
+            fits = (self._lengths - 1) // max(1, frames - 1)
+            used = np.zeros_like(fits)
+            for option in (1, *options):
+                used = np.where((option <= stride) & (option <= fits), np.maximum(used, option), used)
+            used = np.where((used < stride) & (fits >= 1), np.maximum(used, np.minimum(fits, stride)), used)
+            positions = np.where(used > 0, self._lengths - (frames - 1) * used, self._lengths)
+            self._tables[key] = used, np.cumsum(positions)
+        return self._tables[key]
+
+    def _draw(self, draws: np.ndarray, frames: int, options: tuple[int, ...]) -> Window:
+        """One window from four uniform numbers: stride, place, direction of a short span, mirror."""
+        stride = options[int(draws[0] * len(options))]
+        used, running = self._table(frames, stride, options)
+        place = int(draws[1] * running[-1])
+        number = int(np.searchsorted(running, place, side="right"))
+        offset = place - (int(running[number - 1]) if number else 0)
+        if used[number]:
+            first = int(self._starts[number]) + offset
+            indices = first + int(used[number]) * np.arange(frames)
+        else:
+            indices = self._ping_pong(number, offset, frames, backwards=draws[2] < 0.5)
+        window = self._read(indices, number)
+        if self.mirror and draws[3] < 0.5:
+            return Window(np.ascontiguousarray(window.frames[:, :, ::-1]), window.timestamps, window.label)
+        return window
+
+    def _ping_pong(self, number: int, offset: int, frames: int, *, backwards: bool) -> np.ndarray:
+        """Indices that run through a short span to and fro, from `offset` on."""
+        length = int(self._lengths[number])
+        if length == 1:
+            return np.full(frames, self._starts[number])
+        period = 2 * (length - 1)
+        phase = (period - offset if backwards else offset) + np.arange(frames)
+        folded = phase % period
+        return self._starts[number] + np.where(folded < length, folded, period - folded)
+
+    def _read(self, indices: np.ndarray, number: int) -> Window:
+        """Frames and times at `indices`, all within span `number`; time runs on where the span is played back."""
+        span = self.spans[number]
+        steps = np.diff(indices)
+        if len(steps) and (steps == steps[0]).all() and steps[0] > 0:
+            frames = self.store.frames(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))
+        else:
+            low = int(indices.min())
+            frames = self.store.frames(low, int(indices.max()) + 1)[indices - low]
+        gaps = np.abs(np.diff(np.asarray(self.store.timestamps[indices])))
+        gaps[gaps == 0] = PICTURE_GAP_SECONDS
+        times = np.concatenate([[0.0], np.cumsum(gaps)])
+        return Window(frames, times, -1 if span.label is None else span.label)

@@ -1,0 +1,205 @@
+"""Cuts, stills and repeats, found frame by frame while a file is decoded once.
+
+In: small RGB glances of consecutive frames (uint8 h w 3, see `glance`). Out: from `CutFinder` the indices at which
+a new shot begins, from `StillFilter` which frames to keep, from `split_shots` the shots of the kept frames.
+
+PySceneDetect (Castellano) proposes cuts: its adaptive detector, which compares a frame's change with that of its
+neighbours, and its content detector for cuts that follow each other closely. A proposal stands only if the picture
+really is another one: flicker, exposure and fast motion change much but leave the structure correlated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scenedetect.common import FrameTimecode  # type: ignore[import-untyped]
+from scenedetect.detectors import AdaptiveDetector, ContentDetector  # type: ignore[import-untyped]
+
+GLANCE_PIXELS = 72
+"""Short side of a glance."""
+
+SAME_PICTURE_CORRELATION = 0.75
+"""Two frames whose brightness patterns correlate more than this show the same shot."""
+
+FLASH_FRAMES = 2
+"""A picture that comes back within so many frames was interrupted by a flash, not by a cut."""
+
+REPEAT_MEAN, REPEAT_MAX = 0.05, 0.75
+"""A frame that differs from the last kept one by less (grey levels: mean, and largest local) is a repeat."""
+
+STILL_MEAN, STILL_MAX = 0.6, 3.0
+"""A frame that differs from the first of a stretch by less belongs to a still stretch, if that lasts ..."""
+
+STILL_SECONDS, STILL_FRAMES = 0.5, 4
+"""... longer than this, in time and in frames."""
+
+
+def glance(image: np.ndarray) -> np.ndarray:
+    """A frame's small version, short side `GLANCE_PIXELS`, on which cuts and stills are judged."""
+    height, width = image.shape[:2]
+    scale = GLANCE_PIXELS / min(height, width)
+    if scale >= 1:
+        return image
+    size = (min(4 * GLANCE_PIXELS, round(width * scale)), min(4 * GLANCE_PIXELS, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _pattern(small: np.ndarray) -> np.ndarray:
+    """Zero-mean, unit-norm brightness pattern of a glance, 32x32 whatever its size; zeros where flat."""
+    grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    centred = grey.astype(np.float32) - grey.mean()
+    norm = float(np.linalg.norm(centred))
+    return centred / norm if norm > 32.0 else np.zeros_like(centred)
+
+
+class CutFinder:
+    """Feed glances in order with `push`; each call, and `finish` at the end, returns cuts that became certain."""
+
+    def __init__(self) -> None:
+        self._adaptive = AdaptiveDetector(min_scene_len=1)
+        self._content = ContentDetector(min_scene_len=0)
+        self._patterns: list[np.ndarray] = []
+        self._first = 0
+        self._count = 0
+        self._shape: tuple[int, ...] = ()
+        self._proposed: set[int] = set()
+
+    def push(self, small: np.ndarray) -> list[int]:
+        """Take the next frame's glance; returns indices of frames that begin a new shot."""
+        timecode = FrameTimecode(self._count, 25.0)
+        if self._count and small.shape != self._shape:
+            small = cv2.resize(small, (self._shape[1], self._shape[0]), interpolation=cv2.INTER_AREA)
+        self._shape = small.shape
+        bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        found = self._adaptive.process_frame(timecode, bgr) + self._content.process_frame(timecode, bgr)
+        self._proposed.update(int(cut.frame_num) for cut in found)
+        self._patterns.append(_pattern(small))
+        self._count += 1
+        due = [cut for cut in self._proposed if cut + FLASH_FRAMES + 2 <= self._count]
+        confirmed = self._judge(due)
+        surplus = len(self._patterns) - 16
+        if surplus > 0:
+            del self._patterns[:surplus]
+            self._first += surplus
+        return confirmed
+
+    def finish(self) -> list[int]:
+        """Cuts among the last frames."""
+        return self._judge(list(self._proposed))
+
+    def _judge(self, cuts: list[int]) -> list[int]:
+        self._proposed.difference_update(cuts)
+        return sorted(cut for cut in cuts if self._is_cut(cut))
+
+    def _is_cut(self, cut: int) -> bool:
+        """No frame from `cut` to `FLASH_FRAMES` later shows the picture before it."""
+        if cut <= self._first:
+            return False
+        before = self._patterns[cut - 1 - self._first]
+        after = self._patterns[cut - self._first : cut + FLASH_FRAMES + 1 - self._first]
+        flat = [not pattern.any() for pattern in (before, *after)]
+        alike = [float((before * pattern).sum()) > SAME_PICTURE_CORRELATION for pattern in after]
+        return not any(alike) and not (flat[0] and all(flat))
+
+
+def _level(small: np.ndarray) -> np.ndarray:
+    """Grey levels of a glance at half its size: fine enough for a moving hand, coarse enough to average noise."""
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    height, width = grey.shape
+    return cv2.resize(grey, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+
+
+def _close(level: np.ndarray, other: np.ndarray, mean: float, largest: float) -> bool:
+    if level.shape != other.shape:
+        return False
+    difference = cv2.absdiff(level, other)
+    return float(difference.max()) < largest and float(difference.mean()) < mean
+
+
+@dataclass
+class Pending:
+    """A frame whose fate depends on what follows: its index and time in the file, and its stored image."""
+
+    index: int
+    timestamp: float
+    image: np.ndarray
+
+
+class StillFilter:
+    """Passes frames on, without repeats and without still stretches of which only the first frame stays.
+
+    A repeat is a frame all but identical to the last one kept, so slow motion is thinned at most, never lost. A
+    stretch in which nothing leaves the level of its first frame is held back until it is clear whether it lasts;
+    what is held is bounded by `STILL_SECONDS`. `repeats` and `stills` count the frames dropped.
+    """
+
+    def __init__(self) -> None:
+        self.repeats = 0
+        self.stills = 0
+        self._last: np.ndarray | None = None
+        self._anchor: np.ndarray | None = None
+        self._anchor_time = 0.0
+        self._stretch = 0
+        self._held: list[Pending] = []
+        self._still = False
+
+    def push(self, frame: Pending, small: np.ndarray) -> list[Pending]:
+        """Take the next frame and its glance; returns the frames that are now known to stay."""
+        level = _level(small)
+        if self._anchor is None or not _close(level, self._anchor, STILL_MEAN, STILL_MAX):
+            kept = [*self.finish(), frame]
+            self._anchor, self._anchor_time = level, frame.timestamp
+            self._last = level
+            return kept
+        self._stretch += 1
+        if self._still:
+            self.stills += 1
+            return []
+        assert self._last is not None
+        if not _close(level, self._last, REPEAT_MEAN, REPEAT_MAX):
+            self._held.append(frame)
+            self._last = level
+        if frame.timestamp - self._anchor_time > STILL_SECONDS and self._stretch >= STILL_FRAMES:
+            self._still = True
+            self.stills += self._stretch
+            self._held = []
+        return []
+
+    def finish(self) -> list[Pending]:
+        """End the current stretch; returns the frames of it that stay."""
+        kept = self._held
+        if not self._still:
+            self.repeats += self._stretch - len(kept)
+        self._held, self._still, self._stretch = [], False, 0
+        return kept
+
+
+def usual_gap(times: np.ndarray) -> float:
+    """The usual time between frames, in seconds; 0 for fewer than two. Bursts (three short gaps and a long one, as
+    some cameras write) count as their mean, a few large gaps do not count."""
+    gaps = np.diff(times)
+    if len(gaps) < 16:
+        return float(np.median(gaps)) if len(gaps) else 0.0
+    means = (times[8:] - times[:-8]) / 8
+    return float(np.median(means))
+
+
+def split_shots(indices: np.ndarray, times: np.ndarray, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """Shots of the kept frames as (start, stop) positions, split at cuts and where time is missing.
+
+    `indices` are the kept frames' numbers in the file, `times` their seconds, `cuts` numbers of frames that begin
+    a shot. A gap splits when it exceeds four and a half usual ones; where frames were dropped, 0.25 s is enough.
+    """
+    count = len(indices)
+    if not count:
+        return []
+    gaps, usual = np.diff(times), usual_gap(times)
+    dropped = np.diff(indices) > 1
+    missing = (gaps > 4.5 * usual) | (dropped & (gaps > 0.25) & (gaps > 1.5 * usual))
+    at_cuts = np.searchsorted(indices, np.asarray(sorted(cuts), dtype=np.int64))
+    edges = {0, count, *(int(at) for at in at_cuts), *(int(at) + 1 for at in np.flatnonzero(missing))}
+    ordered = sorted(edge for edge in edges if 0 <= edge <= count)
+    return list(zip(ordered[:-1], ordered[1:], strict=True))
