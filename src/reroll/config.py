@@ -1,0 +1,98 @@
+"""What a run is asked to be and what it was planned to be: frozen models, stored as `run.json` in the run.
+
+`TrainingConfig` is what the user said; `Plan` is what the minutes were turned into, once, by timing. Every
+schedule reads the plan's steps, never a clock.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RecipeName = Literal["vae", "gan", "vaegan"]
+ModelName = Literal["s", "m", "l"]
+
+
+class Frozen(BaseModel):
+    """A model that cannot be changed and refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Frozen):
+    """Sizes of the four parts, with what the footage decides (grid and labels)."""
+
+    height: int = Field(ge=16, le=2048)
+    width: int = Field(ge=16, le=2048)
+    latent_channels: int = Field(ge=1, le=256)
+    decoder_widths: tuple[int, int, int]
+    discriminator_widths: tuple[int, int, int]
+    prior_width: int = Field(ge=16, le=4096)
+    prior_depth: int = Field(ge=1, le=64)
+    prior_heads: int = Field(ge=1, le=64)
+    labels: tuple[str, ...] = ()
+    encoder: bool = True
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "s": {
+        "latent_channels": 16, "decoder_widths": (24, 64, 128), "discriminator_widths": (24, 48, 96),
+        "prior_width": 192, "prior_depth": 5, "prior_heads": 3,
+    },
+    "m": {
+        "latent_channels": 16, "decoder_widths": (32, 96, 192), "discriminator_widths": (32, 64, 128),
+        "prior_width": 256, "prior_depth": 6, "prior_heads": 4,
+    },
+    "l": {
+        "latent_channels": 16, "decoder_widths": (48, 128, 256), "discriminator_widths": (48, 96, 192),
+        "prior_width": 384, "prior_depth": 8, "prior_heads": 6,
+    },
+}  # fmt: skip
+
+
+class TrainingConfig(Frozen):
+    """What the user asked for."""
+
+    recipe: RecipeName = "vaegan"
+    footage: tuple[str, ...]
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    size: int = Field(default=64, ge=16, le=1024)
+    model: Literal["auto", "s", "m", "l"] = "auto"
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = Field(default=None, gt=0)
+    init: str | None = None
+
+
+class StagePlan(Frozen):
+    """One stage: its name and how many steps it takes."""
+
+    name: str
+    steps: int = Field(ge=1)
+
+
+class Plan(Frozen):
+    """What the minutes became. `replans` in the run's events change `stages`, nothing else does."""
+
+    model: ModelName
+    stages: tuple[StagePlan, ...]
+    window_frames: int = 16
+    strides: tuple[int, ...] = (1,)
+    mirror: bool = False
+    preview_every: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+    seconds_per_step: dict[str, float] = {}
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Global step → (index of its stage, step within that stage)."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return index, step
+            step -= stage.steps
+        return len(self.stages) - 1, self.stages[-1].steps

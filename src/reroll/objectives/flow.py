@@ -1,0 +1,120 @@
+"""Rectified flow on latents with a noise level per token (Liu et al. 2023; diffusion forcing, Chen et al. 2024).
+
+    x_level = (1 - level)·latents + level·noise            level 0: given, level 1: noise
+    velocity = noise - latents                              what the MotionPrior predicts
+
+Training meets the masks that sampling will use: all free, a given beginning or end, both ends, every k-th frame,
+a rectangle in space, and independent levels per frame.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor
+
+from reroll.parts.motion_prior import PATCH, MotionPrior
+
+
+def expand_levels(levels: Tensor, latents: Tensor) -> Tensor:
+    """Token levels `B T h/2 w/2` → one per latent, `B T 1 h w`."""
+    patch = latents.shape[-1] // levels.shape[-1]
+    return levels.repeat_interleave(patch, -2).repeat_interleave(patch, -1)[:, :, None]
+
+
+def interpolate(latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+    """`x_level` of the module's text; latents and noise `B T Z h w`, levels `B T h/2 w/2`."""
+    level = expand_levels(levels, latents)
+    return (1 - level) * latents + level * noise
+
+
+def flow_loss(velocity: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+    """Mean squared error of the velocity over the free tokens (level above 0)."""
+    free = (expand_levels(levels, latents) > 0).float().expand_as(latents)
+    error = (velocity - (noise - latents)).square()
+    return (error * free).sum() / free.sum().clamp(min=1)
+
+
+def draw_levels(shape: tuple[int, int, int, int], generator: Generator) -> Tensor:
+    """Levels `B T h/2 w/2` on the CPU: a task per window, a noise level per window or per frame.
+
+    Levels are logit-normal (Esser et al. 2024), shifted towards noise because neighbouring frames tell much of a
+    clip. Half of the windows are all free; the rest are split among the given masks and independent frames.
+    """
+    batch, frames, rows, columns = shape
+    base = torch.sigmoid(torch.randn(batch, 1, 1, 1, generator=generator) * 1.2 + 0.4)
+    each = torch.sigmoid(torch.randn(batch, frames, 1, 1, generator=generator) * 1.2 + 0.4)
+    task = torch.rand(batch, generator=generator)
+    levels = base.expand(shape).clone()
+    for row in range(batch):
+        if task[row] < 0.3:
+            continue
+        if task[row] < 0.45:
+            levels[row] = each[row]
+        else:
+            levels[row][given_mask(frames, rows, columns, generator)] = 0.0
+    return levels
+
+
+def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Tensor:
+    """Which tokens are given, `T h/2 w/2` bool: at least one token is free."""
+
+    def below(limit: int) -> int:
+        return int(torch.randint(max(1, limit), (1,), generator=generator))
+
+    mask = torch.zeros(frames, rows, columns, dtype=torch.bool)
+    kind, most = below(6), max(1, frames - 1)
+    if kind <= 2 or frames == 1:
+        mask[: (1 + below(most)) if frames > 1 else 0] = True
+    elif kind == 3:
+        mask[frames - 1 - below(most - 1) :] = True
+    elif kind == 4:
+        step = 2 + below(max(1, frames // 2))
+        mask[below(step) :: step] = True
+        mask[0] = mask[-1] = mask[0] | bool(below(2))
+    else:
+        top, left = below(rows), below(columns)
+        mask[:] = True
+        mask[:, top : top + 1 + below(rows - top), left : left + 1 + below(columns - left)] = False
+    if bool(mask.all()):
+        mask[frames // 2] = False
+    return mask
+
+
+def schedule(steps: int, shift: float = 1.5) -> Tensor:
+    """`steps + 1` noise levels from 1 to 0, shifted towards noise (Esser et al. 2024, equation 23)."""
+    even = torch.linspace(1, 0, steps + 1)
+    return shift * even / (1 + (shift - 1) * even)
+
+
+def denoise(
+    prior: MotionPrior,
+    noise: Tensor,
+    times: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    given: Tensor | None = None,
+    known: Tensor | None = None,
+    guidance: float = 1.0,
+    gradient_in_last_step: bool = False,
+) -> Tensor:
+    """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
+
+    `given` (`B T h/2 w/2` bool) marks tokens that are held at `known` (`B T Z h w`) at level 0. With `guidance` above 1
+    the labelled velocity is pushed away from the unlabelled one (classifier-free guidance, Ho & Salimans 2022).
+    """
+    batch, frames, _, height, width = noise.shape
+    free = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)
+    if given is not None:
+        free = free * (~given).float()
+    keep = expand_levels(free, noise)
+    x = noise if known is None else keep * noise + (1 - keep) * known
+    levels = schedule(steps).tolist()
+    for i, (now, after) in enumerate(pairwise(levels)):
+        with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
+            velocity = prior(x, free * now, times, labels)
+            if guidance != 1.0:
+                plain = prior(x, free * now, times, torch.full_like(labels, -1))
+                velocity = plain + guidance * (velocity - plain)
+            x = x + (after - now) * velocity * keep
+    return x

@@ -1,0 +1,73 @@
+"""Discriminator: real or generated? Of frames, and of the change between them.
+
+A 2-D residual trunk shared over frames sees each frame beside its difference to the frame before; the temporal
+head joins three neighbouring frames' features with their time steps. Two verdicts: `fine`, one logit for every
+8 × 8 pixels (texture, edges, small motion), and `wide`, from features pooled four times coarser (what is where).
+
+In: frames `B T 3 H W` in [-1, 1], times `B T` in seconds. Out: `Verdict`.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reroll.parts.blocks import ResidualBlock, activate, initialise
+
+
+class Verdict(NamedTuple):
+    """Logits (above 0: real) and the trunk's features, used as a reconstruction metric."""
+
+    fine: Tensor
+    wide: Tensor
+    features: list[Tensor]
+
+
+class Discriminator(nn.Module):
+    """`B T 3 H W`, `B T` → logits `B T h w` and `B T h/4 w/4`, features of two depths."""
+
+    def __init__(self, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.enter = nn.Conv2d(24, fine, 3, padding=1)
+        self.fine = ResidualBlock(fine)
+        self.to_middle = nn.Conv2d(fine, middle, 4, stride=2, padding=1)
+        self.middle = ResidualBlock(middle)
+        self.to_coarse = nn.Conv2d(middle, coarse, 4, stride=2, padding=1)
+        self.coarse = ResidualBlock(coarse)
+        self.join = nn.Conv2d(3 * coarse + 1, coarse, 1)
+        self.judge_fine = nn.Conv2d(coarse, 1, 1)
+        self.to_wide = nn.Conv2d(coarse, coarse, 4, stride=4)
+        self.wide = ResidualBlock(coarse)
+        self.judge_wide = nn.Conv2d(coarse, 1, 1)
+        initialise(self)
+        for judge in (self.judge_fine, self.judge_wide):
+            judge.weight.data.mul_(0.1)
+
+    def forward(self, frames: Tensor, times: Tensor) -> Verdict:
+        count = frames.shape[1]
+        change = frames.diff(dim=1)
+        first = change[:, :1] if count > 1 else torch.zeros_like(frames)
+        seen = torch.cat([frames, 2 * torch.cat([first, change], 1)[:, :count]], 2).flatten(0, 1)
+        a = self.fine(self.enter(F.pixel_unshuffle(seen, 2)))
+        b = self.middle(self.to_middle(activate(a)))
+        c = self.coarse(self.to_coarse(activate(b)))
+        joined = activate(self.join(self._neighbours(activate(c), times)))
+        wide = self.wide(self.to_wide(joined))
+        shape = (-1, count)
+        return Verdict(
+            self.judge_fine(joined).float().unflatten(0, shape)[:, :, 0],
+            self.judge_wide(activate(wide)).float().unflatten(0, shape)[:, :, 0],
+            [b, joined],
+        )
+
+    @staticmethod
+    def _neighbours(features: Tensor, times: Tensor) -> Tensor:
+        """Each frame's features beside its neighbours', and the log of the window's time step."""
+        clip = features.unflatten(0, times.shape)
+        before = torch.cat([clip[:, :1], clip[:, :-1]], 1)
+        after = torch.cat([clip[:, 1:], clip[:, -1:]], 1)
+        gap = (times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)
+        step = gap.clamp(min=1e-3).log()[:, None, None, None, None].expand(*clip.shape[:2], 1, *clip.shape[3:])
+        return torch.cat([before, clip, after, step.to(clip.dtype)], 2).flatten(0, 1)

@@ -1,0 +1,136 @@
+"""MotionPrior: noise → a latent sequence that moves like the footage. One network, used in one step or in many.
+
+A transformer over space-time tokens (2 × 2 latents of one frame each). Every token carries its own noise level
+(diffusion forcing, Chen et al. 2024): 0 is given, 1 is pure noise; every frame its own time in seconds (rotary
+positions, Su et al. 2021, whose time axis is seconds and not indices). It predicts the velocity of rectified flow
+(Liu et al. 2023), `noise - latents`.
+
+In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none).
+Out: velocity `B T Z h w`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PATCH = 2
+FASTEST_SECONDS, SLOWEST_SECONDS = 0.1, 16.0
+FASTEST_TOKENS, SLOWEST_TOKENS = 3.0, 64.0
+
+
+def fourier(value: Tensor, bands: int, slowest: float, fastest: float) -> Tensor:
+    """`...` → `... 2·bands`: sines and cosines at wavelengths spaced geometrically from slowest to fastest."""
+    wavelengths = torch.logspace(math.log10(slowest), math.log10(fastest), bands, device=value.device)
+    angle = value[..., None] * (2 * math.pi / wavelengths)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def rotary_angles(times: Tensor, rows: int, columns: int, head_width: int) -> Tensor:
+    """Angles `B N head_width/2` of every token: half of the pairs turn with time, a quarter each with y and x."""
+    pairs = head_width // 2
+    in_time, in_space = pairs - 2 * (pairs // 4), pairs // 4
+
+    def frequencies(count: int, slowest: float, fastest: float) -> Tensor:
+        return 2 * math.pi / torch.logspace(
+            math.log10(slowest), math.log10(fastest), count, device=times.device
+        )
+
+    t = times.float()[:, :, None, None, None] * frequencies(in_time, SLOWEST_SECONDS, FASTEST_SECONDS)
+    space = frequencies(in_space, SLOWEST_TOKENS, FASTEST_TOKENS)
+    y = torch.arange(rows, device=times.device)[:, None, None] * space
+    x = torch.arange(columns, device=times.device)[None, :, None] * space
+    shape = (*times.shape, rows, columns, -1)
+    return torch.cat([t.expand(shape), y.expand(shape), x.expand(shape)], -1).flatten(1, 3)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn the pairs of `B heads N head_width` by the given angles."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1)
+
+
+class Block(nn.Module):
+    """Attention over all tokens, then an MLP, both modulated per token (adaLN-single, Chen et al. 2023)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.offset = nn.Parameter(torch.zeros(6, width))
+
+    def forward(self, x: Tensor, modulation: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.offset).unbind(-2)
+        width = x.shape[-1:]
+        normed = F.rms_norm(x, width) * (1 + scale1) + shift1
+        q, k, v = self.qkv(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q = rotate(F.rms_norm(q, q.shape[-1:]), cosine, sine).to(v.dtype)
+        k = rotate(F.rms_norm(k, k.shape[-1:]), cosine, sine).to(v.dtype)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + gate1 * self.mix(attended)
+        normed = F.rms_norm(x, width) * (1 + scale2) + shift2
+        out: Tensor = x + gate2 * self.narrow(F.gelu(self.widen(normed), approximate="tanh"))
+        return out
+
+
+class MotionPrior(nn.Module):
+    """Velocity of the latents at given noise levels and times. See the module's text for shapes."""
+
+    def __init__(self, latent_channels: int, width: int, depth: int, heads: int, labels: int = 0) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.enter = nn.Linear(latent_channels * PATCH**2, width)
+        self.place = nn.Linear(4 * 6, width, bias=False)
+        self.level = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        self.gap = nn.Linear(16, width)
+        self.label = nn.Embedding(labels + 1, width)
+        self.modulate = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(depth)])
+        self.leave_modulate = nn.Linear(width, 2 * width)
+        self.leave = nn.Linear(width, latent_channels * PATCH**2)
+        for zero in (self.modulate, self.leave_modulate, self.leave):
+            nn.init.zeros_(zero.weight)
+            nn.init.zeros_(zero.bias)
+        self.modulate.bias.data.view(6, width)[[2, 5]] = 0.3  # the gates
+        nn.init.normal_(self.label.weight, std=0.02)
+
+    def forward(self, latents: Tensor, levels: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        rows, columns = levels.shape[2:]
+        tokens = F.pixel_unshuffle(latents.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
+        x = self.enter(tokens.permute(0, 1, 3, 4, 2).flatten(1, 3)) + self._places(rows, columns, times)
+        condition = F.silu(self._condition(levels, times, labels))
+        modulation = self.modulate(condition).unflatten(-1, (6, self.width))
+        angles = rotary_angles(times, rows, columns, self.width // self.heads)[:, None]
+        cosine, sine = angles.cos(), angles.sin()
+        for block in self.blocks:
+            x = block(x, modulation, cosine, sine)
+        scale, shift = self.leave_modulate(condition).chunk(2, -1)
+        x = self.leave(F.rms_norm(x, x.shape[-1:]) * (1 + scale) + shift).float()
+        x = x.unflatten(1, (latents.shape[1], rows, columns)).permute(0, 1, 4, 2, 3)
+        return F.pixel_shuffle(x.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
+
+    def _places(self, rows: int, columns: int, times: Tensor) -> Tensor:
+        """Where a token stands in the picture, measured from its centre: `1 T·rows·columns width`."""
+        y = torch.arange(rows, device=times.device) - (rows - 1) / 2
+        x = torch.arange(columns, device=times.device) - (columns - 1) / 2
+        features = torch.cat(
+            [
+                fourier(y, 6, 32.0, 2.5)[:, None].expand(-1, columns, -1),
+                fourier(x, 6, 32.0, 2.5)[None].expand(rows, -1, -1),
+            ],
+            -1,
+        )
+        placed: Tensor = self.place(features).flatten(0, 1).repeat(times.shape[1], 1)[None]
+        return placed
+
+    def _condition(self, levels: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """Noise level per token, mean time step per window, label: `B N width`."""
+        by_level = self.level(fourier(levels.flatten(1), 16, 4.0, 0.05))
+        gap = (times[:, -1:] - times[:, :1]) / max(1, times.shape[1] - 1)
+        by_gap = self.gap(fourier(gap.clamp(min=1e-3).log2(), 8, 32.0, 3.0))
+        condition: Tensor = by_level + by_gap + self.label(labels[:, None] + 1)
+        return condition

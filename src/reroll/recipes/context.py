@@ -1,0 +1,100 @@
+"""What a recipe is given at each step, and what it has to say about itself.
+
+A recipe names its stages, the optimizers of each, and what one step of a stage does. The training loop owns
+everything else: data, schedule, precision, checks for non-finite values, averages, checkpoints.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Generator, Tensor, nn
+
+from reroll.parts.discriminator import Discriminator
+from reroll.parts.model import VideoModel
+
+
+class Footage(NamedTuple):
+    """A batch of windows: frames `B T 3 H W` or whitened latents `B T Z h w`, times `B T` (s), labels `B`."""
+
+    data: Tensor
+    times: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The parts in training. `discriminator` is None for `vae`."""
+
+    model: VideoModel
+    discriminator: Discriminator | None
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Parameters that are updated together and the peak of their learning rate."""
+
+    parameters: list[nn.Parameter]
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage's name and its share of the training time."""
+
+    name: str
+    share: float
+
+
+class Context(Protocol):
+    """One step's surroundings. `progress` runs from 0 to 1 over the stage."""
+
+    networks: Networks
+    progress: float
+    step: int
+    generator: Generator
+    augmentation: float
+
+    def windows(self, batch: int, frames: int) -> Footage:
+        """Random training windows as frames."""
+
+    def latents(self, batch: int) -> Footage:
+        """Random training windows of the plan's length as whitened latents."""
+
+    def noise(self, *shape: int) -> Tensor:
+        """Standard normal noise on the device."""
+
+    def generator_for(self, purpose: str) -> Generator:
+        """A CPU generator that depends on this step and `purpose` only."""
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A tensor drawn on the CPU, on the device."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the run."""
+
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """fp32 whatever the run's precision."""
+
+    def update(
+        self, optimizer: str, terms: Mapping[str, Tensor], extra: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        """One optimizer step on the sum of `terms`; `extra` is (tensor, its gradient), for a gradient already
+        taken. Raises NonFiniteError before anything is changed when a term or a gradient is not finite."""
+
+
+class Recipe(Protocol):
+    """A recipe: stages, optimizers, one step."""
+
+    name: str
+    stages: tuple[StageSpec, ...]
+    has_encoder: bool
+    has_discriminator: bool
+
+    def optimizers(self, stage: str, networks: Networks) -> dict[str, OptimizerSpec]:
+        """The optimizers of a stage, by name."""
+
+    def step(self, stage: str, context: Context) -> dict[str, float]:
+        """Train one step; what comes back is logged."""

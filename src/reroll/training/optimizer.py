@@ -1,0 +1,81 @@
+"""The optimizer of every stage: Muon for weight matrices and filters, Adam for the rest.
+
+Muon (Jordan et al. 2024) replaces a matrix's momentum by its nearest semi-orthogonal matrix, found by five
+Newton-Schulz steps; a convolution's filter counts as an `out × (in·k·k)` matrix. `torch.optim.Muon` takes 2-D
+parameters only, and our encoder and decoder are convolutions (measured: docs/log.md), hence our own.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The semi-orthogonal factor of `rows × columns`, by the quintic Newton-Schulz iteration of Muon."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon on parameters of two dimensions and more (unless in `plain`), Adam on the others.
+
+    `lr` is Adam's rate; a matrix moves by `lr · ratio` per step in root mean square, so that one rate and one
+    schedule serve both.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.99),
+        momentum: float = 0.95,
+        ratio: float = 1.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {
+            "lr": lr, "betas": betas, "momentum": momentum, "ratio": ratio, "weight_decay": weight_decay,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8:
+                    self._matrix_step(p, group)
+                else:
+                    self._adam_step(p, group)
+
+    def _matrix_step(self, p: Tensor, group: dict) -> None:  # type: ignore[type-arg]
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+        look_ahead = torch.lerp(p.grad, average, group["momentum"])
+        update = orthogonalise(look_ahead.flatten(1))
+        # A semi-orthogonal r × c matrix has root mean square 1/√max(r, c).
+        scale = 0.2 * max(update.shape) ** 0.5 * group["ratio"]
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.add_(update.view_as(p), alpha=-group["lr"] * scale)
+
+    def _adam_step(self, p: Tensor, group: dict) -> None:  # type: ignore[type-arg]
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["mean"] = torch.zeros_like(p)
+            state["square"] = torch.zeros_like(p)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        count = state["step"].item()
+        mean = state["mean"].lerp_(p.grad, 1 - beta1) / (1 - beta1**count)
+        square = state["square"].lerp_(p.grad.square(), 1 - beta2) / (1 - beta2**count)
+        p.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])
