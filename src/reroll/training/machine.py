@@ -1,4 +1,4 @@
-"""What the machine has and what else it is doing: cores, memory, names, load, allocator.
+"""What the machine has and what else it is doing: cores, memory, names, load, allocator, where caches go.
 
 Asked of the operating system only; torch is not imported for it, save for the device's name.
 """
@@ -8,6 +8,7 @@ import os
 import platform
 from pathlib import Path
 
+import platformdirs
 import psutil
 import torch
 
@@ -67,9 +68,24 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def free_memory_bytes() -> int:
+    """Memory this process can still get: the machine's, or what is left of the container's limit."""
+    free, limit, used = (
+        int(psutil.virtual_memory().available),
+        _cgroup("memory.max"),
+        _cgroup("memory.current"),
+    )
+    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
+
+
 def resident_bytes() -> int:
     """Memory this process holds now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def cache_dir() -> Path:
+    """Where decoded footage is kept between runs: REROLL_CACHE, or the platform's own place for caches."""
+    return Path(os.environ.get("REROLL_CACHE") or platformdirs.user_cache_path("reroll", appauthor=False))
 
 
 def keep_freed_memory() -> bool:
