@@ -1,0 +1,231 @@
+"""Everything that can be said about a run's samples, measured at once.
+
+In: samples `N T H W 3`, windows of training and held-out footage `M T' H W 3`, all uint8 RGB at one size
+and frame rate. Out: a Judgement, which holds the numbers, what they were taken from, and what could not be
+measured and why. Samples are cut into windows as long as the footage's. With at least eight held-out
+windows these are the reference and the training windows the clean null beside it; with fewer the reference
+is the training footage, it is marked so, and there are no multiples of a null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reroll.errors import UsageError
+from reroll.evaluation.detail import DetailShare, Reconstruction, detail_share, reconstruction
+from reroll.evaluation.distances import (
+    DRAWS,
+    FEWEST_WINDOWS,
+    PLANTED,
+    SPACES,
+    Distance,
+    FeatureSpaces,
+    compare,
+    plant,
+)
+from reroll.evaluation.motion import (
+    Drift,
+    Freeze,
+    Seam,
+    continuity,
+    drift,
+    freeze,
+    motion_ratio,
+    seam_error,
+    sharpness,
+)
+from reroll.evaluation.originality import Originality, Place, check_originality, diversity
+
+Frames = NDArray[np.uint8]
+
+FEWEST_HELDOUT = 8
+FEWEST_FRAMES = 5  # in a window, for accelerations and lags
+MOST_WINDOWS = 64  # of each kind in the distances, evenly chosen
+PLANTED_DRAWS = 20
+SEEN_FACTOR = 1.5  # a distance sees a planted fault that is this much farther than the clean null
+
+
+@dataclass(frozen=True)
+class Continuities:
+    """Means over windows of the samples and of the footage."""
+
+    warp_error: float
+    footage_warp_error: float
+    flicker: float
+    footage_flicker: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was measured. Ratios are samples over footage; None is explained in `missing`."""
+
+    basis: str
+    on_training_footage: bool
+    sample_count: int
+    sample_windows: int
+    reference_windows: int
+    window_frames: int
+    motion_ratio: float
+    sharpness_ratio: float
+    detail: DetailShare
+    continuity: Continuities | None
+    freezes: list[Freeze]
+    drifts: list[Drift]
+    distances: list[Distance]
+    planted: dict[str, dict[str, float]]
+    blind: dict[str, list[str]]
+    originality: Originality
+    diversity: float | None
+    seam: Seam | None
+    reconstruction: Reconstruction | None
+    reconstruction_of: str
+    missing: list[str] = field(default_factory=list)
+
+
+def cut(samples: Frames, frames: int) -> Frames:
+    """Samples `N T H W 3` as disjoint windows `N*(T//frames) frames H W 3`, in order; a rest is not used."""
+    count = samples.shape[1] // frames
+    return samples[:, : count * frames].reshape(-1, frames, *samples.shape[2:])
+
+
+def evenly(windows: Frames, most: int) -> Frames:
+    """At most `most` of the windows, evenly chosen."""
+    if len(windows) <= most:
+        return windows
+    return windows[np.linspace(0, len(windows) - 1, most).round().astype(int)]
+
+
+def judge(
+    samples: Frames,
+    train: Frames,
+    heldout: Frames,
+    *,
+    fps: float,
+    loop: Frames | None = None,
+    rebuilt: tuple[Frames, Frames] | None = None,
+    rebuilt_of: str = "",
+    places: Sequence[Place] | None = None,
+) -> Judgement:
+    """Measure samples against footage; the module's first lines give the shapes and the choice of reference.
+
+    `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out"), `places` where
+    each training window was taken from.
+    """
+    _check(samples, train, heldout)
+    frames = min(samples.shape[1], train.shape[1])
+    train, heldout = train[:, :frames], heldout[:, :frames]
+    windows = cut(samples, frames)
+    unseen = len(heldout) >= FEWEST_HELDOUT
+    reference, clean = (heldout, train) if unseen else (train, None)
+    mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS)
+    ratio = motion_ratio(mine, theirs)
+    others = None if clean is None else evenly(clean, MOST_WINDOWS)
+    distances, planted, missing = _distances(mine, theirs, others)
+    drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
+    if not drifts:
+        missing.append("Drift needs samples of at least 4 seconds.")
+    if loop is None:
+        missing.append("No loop was made for this report, so there is no seam to judge.")
+    if rebuilt is None:
+        missing.append("There are no reconstructions: this recipe has no encoder, or none were given.")
+    if frames < FEWEST_FRAMES:
+        missing.append(f"Windows of {frames} frames are too short for warp error and flicker.")
+    original = check_originality(
+        windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps
+    )
+    varied = diversity(evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS), theirs)
+    return Judgement(
+        basis=_basis(len(samples), samples.shape[1] / fps, len(theirs), frames, unseen),
+        on_training_footage=not unseen,
+        sample_count=len(samples),
+        sample_windows=len(mine),
+        reference_windows=len(theirs),
+        window_frames=frames,
+        motion_ratio=ratio,
+        sharpness_ratio=_sharpness_ratio(mine, theirs),
+        detail=detail_share(mine, theirs),
+        continuity=_continuities(mine, theirs) if frames >= FEWEST_FRAMES else None,
+        freezes=[freeze(sample, theirs) for sample in samples],
+        drifts=drifts,
+        distances=distances,
+        planted=planted,
+        blind=_blind(distances, planted),
+        originality=original,
+        diversity=varied,
+        seam=None if loop is None else seam_error(loop, theirs),
+        reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
+        reconstruction_of=rebuilt_of,
+        missing=missing + ([original.reason] if original.reason else []),
+    )
+
+
+def _check(samples: Frames, train: Frames, heldout: Frames) -> None:
+    for name, value in (("samples", samples), ("training windows", train)):
+        if value.ndim != 5 or value.dtype != np.uint8 or not len(value) or value.shape[1] < 3:
+            given = f"{value.dtype} {value.shape}"
+            raise UsageError(f"{name} must be uint8 N T H W 3 of 3 frames or more, not {given}")
+    sizes = {x.shape[2:] for x in (samples, train, heldout) if len(x)}
+    if len(sizes) > 1:
+        raise UsageError(f"samples and footage must be of one size to be compared, not {sorted(sizes)}")
+
+
+def _basis(samples: int, seconds: float, windows: int, frames: int, unseen: bool) -> str:
+    what = (
+        "held-out windows, which the model never saw" if unseen else "windows of the training footage itself"
+    )
+    return f"{samples} samples of {seconds:.1f} s against {windows} {what}, {frames} frames each"
+
+
+def _sharpness_ratio(samples: Frames, footage: Frames) -> float:
+    mine = np.mean([sharpness(window[::4]) for window in samples])
+    return float((mine + 1e-3) / (np.mean([sharpness(window[::4]) for window in footage]) + 1e-3))
+
+
+def _continuities(samples: Frames, footage: Frames) -> Continuities:
+    mine, theirs = ([continuity(w) for w in evenly(windows, 16)] for windows in (samples, footage))
+    return Continuities(
+        warp_error=float(np.mean([c.warp_error for c in mine])),
+        footage_warp_error=float(np.mean([c.warp_error for c in theirs])),
+        flicker=float(np.mean([c.flicker for c in mine])),
+        footage_flicker=float(np.mean([c.flicker for c in theirs])),
+    )
+
+
+def _distances(
+    samples: Frames, reference: Frames, clean: Frames | None
+) -> tuple[list[Distance], dict[str, dict[str, float]], list[str]]:
+    """Distances of the samples, median Fréchet distances of planted faults for scale, and what is missing."""
+    if samples.shape[1] < FEWEST_FRAMES:
+        few = f"Distances need windows of {FEWEST_FRAMES} frames or more; these have {samples.shape[1]}."
+        return [], {}, [few]
+    if min(len(samples), len(reference)) < FEWEST_WINDOWS:
+        few = f"{len(samples)} of samples and {len(reference)} of footage"
+        return [], {}, [f"Distances need {FEWEST_WINDOWS} windows on either side; there are {few}."]
+    spaces = FeatureSpaces.fit(reference if clean is None else clean)
+    features, theirs = spaces.features(samples), spaces.features(reference)
+    others = None if clean is None else spaces.features(clean)
+    found = [
+        compare(s, features[s], theirs[s], None if others is None else others[s], draws=DRAWS) for s in SPACES
+    ]
+    source = reference if clean is None else clean
+    source = evenly(source, min(len(samples), len(reference), len(source)))
+    planted = {}
+    for fault in PLANTED:
+        harmed = spaces.features(plant(fault, source))
+        planted[fault] = {
+            s: compare(s, harmed[s], theirs[s], None, draws=PLANTED_DRAWS).frechet.median for s in SPACES
+        }
+    return found, planted, []
+
+
+def _blind(distances: list[Distance], planted: dict[str, dict[str, float]]) -> dict[str, list[str]]:
+    """For each space with a null, the planted faults it cannot tell from clean footage here."""
+    return {
+        d.space: [f for f, at in planted.items() if at[d.space] < SEEN_FACTOR * d.frechet_null.high]
+        for d in distances
+        if d.frechet_null is not None
+    }
