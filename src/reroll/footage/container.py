@@ -1,8 +1,8 @@
 """Opening a file safely: what it is by its first bytes, then by path with what it may touch limited.
 
-In: a path. Out: an open PyAV container and the stream to decode. Only demuxers that read the one file they are
-given are allowed, and only the `file` protocol, so that no playlist, `concat:` or address inside a file reaches
-another file or a host; frames beyond `MAX_PIXELS` are refused from the header.
+In: a path. Out: an open PyAV container and the stream to decode. Only demuxers that read the one file they
+are given are allowed, and only the `file` protocol, so that no playlist, `concat:` or address inside a file
+reaches another file or a host; frames beyond `MAX_PIXELS` are refused from the header.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def why_not(path: Path) -> str | None:
 
 
 def open_container(path: Path | str) -> av.container.InputContainer:
-    """Open a file for decoding: by absolute path, whitelisted demuxers, the `file` protocol, bounded frames."""
+    """Open a file for decoding: by absolute path, whitelisted demuxers, the `file` protocol, bounded
+    frames.
+    """
     where = Path(path)
     if reason := why_not(where):
         raise FootageError(f"cannot use {shown(where)}: {reason}; leave it out")
@@ -184,7 +186,7 @@ def declared_seconds(
     """The duration the header claims for the video, or None."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    hours, minutes, seconds = (stream.metadata.get("DURATION", "").split(":") + ["", "", ""])[:3]
+    hours, minutes, seconds = [*stream.metadata.get("DURATION", "").split(":"), "", "", ""][:3]
     if hours.isdigit() and minutes.isdigit() and seconds.replace(".", "", 1).isdigit():
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     if container.duration:

@@ -1,8 +1,8 @@
 """Windows of frames for training, and the split into training and held-out footage.
 
-In: a `Store`. Out: `Batch`es of uint8 B T H W 3 with the true time of every frame. `Windows.batch` is a pure function
-of the seed, the batch's index and its arguments, whatever was asked before and in whichever process, so that a
-resumed run sees the same windows as one that never stopped. No window crosses a shot.
+In: a `Store`. Out: `Batch`es of uint8 B T H W 3 with the true time of every frame. `Windows.batch` is a pure
+function of the seed, the batch's index and its arguments, whatever was asked before and in whichever process,
+so that a resumed run sees the same windows as one that never stopped. No window crosses a shot.
 """
 
 from __future__ import annotations
@@ -45,12 +45,25 @@ class Split:
 
 @dataclass(frozen=True)
 class Batch:
-    """`frames` uint8 B T H W 3, `timestamps` float64 B T in seconds from each window's first frame, `labels` B
-    int64 (-1: none)."""
+    """`frames` uint8 B T H W 3, `timestamps` float64 B T in seconds from each window's first frame, `labels`
+    B int64 (-1: none).
+    """
 
     frames: np.ndarray
     timestamps: np.ndarray
     labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which frames a batch is made of: store `indices` int64 B T, `timestamps` and `labels` as in `Batch`,
+    and `mirrored` B bool.
+    """
+
+    indices: np.ndarray
+    timestamps: np.ndarray
+    labels: np.ndarray
+    mirrored: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,8 @@ def _spans(shots: Sequence[Shot]) -> list[Span]:
 def split(store: Store, window_frames: int) -> Split:
     """Hold footage out: whole clips when there are several, otherwise the end of the longest, after a gap.
 
-    There is a held-out part only if it has `HELDOUT_WINDOWS` disjoint windows in a fifth of the frames or less.
+    There is a held-out part only if it has `HELDOUT_WINDOWS` disjoint windows in a fifth of the frames or
+    less.
     """
     by_clip = _split_by_clip(store, window_frames) if len(store.files) > 1 else None
     found = by_clip or _split_in_time(store, window_frames)
@@ -85,13 +99,15 @@ def split(store: Store, window_frames: int) -> Split:
     return Split(
         _spans(store.shots),
         [],
-        f"nothing is held out: the footage has {total} disjoint windows of {window_frames} frames, and a fifth of it"
-        f" would have fewer than {HELDOUT_WINDOWS}; figures are marked as on training footage",
+        f"nothing is held out: the footage has {total} disjoint windows of {window_frames} frames, and a"
+        f" fifth of it would have fewer than {HELDOUT_WINDOWS}; figures are marked as on training footage",
     )
 
 
 def _split_by_clip(store: Store, window_frames: int) -> Split | None:
-    """Clips in the order of their content's hash until there is enough; every label keeps a clip to train on."""
+    """Clips in the order of their content's hash until there is enough; every label keeps a clip to train
+    on.
+    """
     order = sorted(
         range(len(store.files)), key=lambda i: hashlib.sha256(store.files[i].sha256.encode()).digest()
     )
@@ -119,8 +135,8 @@ def _split_by_clip(store: Store, window_frames: int) -> Split | None:
     return Split(
         _spans([shot for shot in store.shots if shot.file not in chosen]),
         _spans([shot for shot in store.shots if shot.file in chosen]),
-        f"held out by clip: {len(chosen)} of {len(store.files)} clips, {windows} disjoint windows of {window_frames}"
-        " frames",
+        f"held out by clip: {len(chosen)} of {len(store.files)} clips, {windows} disjoint windows of"
+        f" {window_frames} frames",
     )
 
 
@@ -151,14 +167,16 @@ def _split_in_time(store: Store, window_frames: int) -> Split | None:
             return Split(
                 train,
                 heldout,
-                f"held out in time: the last {file.stop - cut} frames of a clip after a gap of {window_frames},"
-                f" {windows} disjoint windows of {window_frames} frames",
+                f"held out in time: the last {file.stop - cut} frames of a clip after a gap of"
+                f" {window_frames}, {windows} disjoint windows of {window_frames} frames",
             )
     return None
 
 
 class Windows:
-    """Random and fixed windows over spans of a store. `notes` says how spans shorter than a window are used."""
+    """Random and fixed windows over spans of a store. `notes` says how spans shorter than a window are
+    used.
+    """
 
     def __init__(self, store: Store, spans: Sequence[Span], *, seed: int, mirror: bool) -> None:
         if not spans:
@@ -178,8 +196,8 @@ class Windows:
         notes = []
         if short:
             notes.append(
-                f"{short} of {len(self.spans)} shots are shorter than a window of {frames} frames: they are played"
-                " forwards and backwards"
+                f"{short} of {len(self.spans)} shots are shorter than a window of {frames} frames: they are"
+                " played forwards and backwards"
             )
         if single:
             notes.append(
@@ -187,7 +205,7 @@ class Windows:
             )
         return notes
 
-    def batch(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Batch:
+    def draw(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Draw:
         """Batch number `index`: every start position is equally likely, each window's stride is drawn from
         `strides` (where it does not fit, the largest that does)."""
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
@@ -195,12 +213,24 @@ class Windows:
         options = tuple(sorted({int(stride) for stride in strides}))
         if not options or options[0] < 1 or frames < 1:
             raise ValueError(f"windows need frames >= 1 and strides >= 1, not {frames} and {list(strides)}")
-        rows = [self._draw(row, frames, options) for row in draws]
-        return Batch(
-            np.stack([row.frames for row in rows]),
-            np.stack([row.timestamps for row in rows]),
-            np.asarray([row.label for row in rows], dtype=np.int64),
+        chosen = [self._draw(row, frames, options) for row in draws]
+        labels = [self.spans[number].label for _, number in chosen]
+        return Draw(
+            np.stack([indices for indices, _ in chosen]),
+            np.stack([self._times(indices) for indices, _ in chosen]),
+            np.asarray([-1 if label is None else label for label in labels], dtype=np.int64),
+            (draws[:, 3] < 0.5) & self.mirror,
         )
+
+    def batch(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Batch:
+        """The frames of `draw` of the same arguments."""
+        drawn = self.draw(index, batch=batch, frames=frames, strides=strides)
+        rows = [self._frames(indices) for indices in drawn.indices]
+        rows = [
+            np.ascontiguousarray(row[:, :, ::-1]) if flipped else row
+            for row, flipped in zip(rows, drawn.mirrored, strict=True)
+        ]
+        return Batch(np.stack(rows), drawn.timestamps, drawn.labels)
 
     def window(self, start: int, frames: int, stride: int = 1) -> Window:
         """The window whose first frame is `start`; IndexError if it does not fit into the span there."""
@@ -229,8 +259,10 @@ class Windows:
             self._tables[key] = used, np.cumsum(positions)
         return self._tables[key]
 
-    def _draw(self, draws: np.ndarray, frames: int, options: tuple[int, ...]) -> Window:
-        """One window from four uniform numbers: stride, place, direction of a short span, mirror."""
+    def _draw(self, draws: np.ndarray, frames: int, options: tuple[int, ...]) -> tuple[np.ndarray, int]:
+        """Frame indices and the number of their span from uniform numbers: stride, place, direction if
+        short.
+        """
         stride = options[int(draws[0] * len(options))]
         used, running = self._table(frames, stride, options)
         place = int(draws[1] * running[-1])
@@ -238,13 +270,8 @@ class Windows:
         offset = place - (int(running[number - 1]) if number else 0)
         if used[number]:
             first = int(self._starts[number]) + offset
-            indices = first + int(used[number]) * np.arange(frames)
-        else:
-            indices = self._ping_pong(number, offset, frames, backwards=draws[2] < 0.5)
-        window = self._read(indices, number)
-        if self.mirror and draws[3] < 0.5:
-            return Window(np.ascontiguousarray(window.frames[:, :, ::-1]), window.timestamps, window.label)
-        return window
+            return first + int(used[number]) * np.arange(frames), number
+        return self._ping_pong(number, offset, frames, backwards=draws[2] < 0.5), number
 
     def _ping_pong(self, number: int, offset: int, frames: int, *, backwards: bool) -> np.ndarray:
         """Indices that run through a short span to and fro, from `offset` on."""
@@ -257,15 +284,20 @@ class Windows:
         return self._starts[number] + np.where(folded < length, folded, period - folded)
 
     def _read(self, indices: np.ndarray, number: int) -> Window:
-        """Frames and times at `indices`, all within span `number`; time runs on where the span is played back."""
-        span = self.spans[number]
+        """Frames and times at `indices`, all within span `number`."""
+        label = self.spans[number].label
+        return Window(self._frames(indices), self._times(indices), -1 if label is None else label)
+
+    def _frames(self, indices: np.ndarray) -> np.ndarray:
+        """Frames T H W 3 at store indices."""
         steps = np.diff(indices)
         if len(steps) and (steps == steps[0]).all() and steps[0] > 0:
-            frames = self.store.frames(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))
-        else:
-            low = int(indices.min())
-            frames = self.store.frames(low, int(indices.max()) + 1)[indices - low]
+            return self.store.frames(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))
+        low = int(indices.min())
+        return self.store.frames(low, int(indices.max()) + 1)[indices - low]
+
+    def _times(self, indices: np.ndarray) -> np.ndarray:
+        """Seconds since the first of the frames at `indices`; time runs on where a span is played back."""
         gaps = np.abs(np.diff(np.asarray(self.store.timestamps[indices])))
         gaps[gaps == 0] = PICTURE_GAP_SECONDS
-        times = np.concatenate([[0.0], np.cumsum(gaps)])
-        return Window(frames, times, -1 if span.label is None else span.label)
+        return np.concatenate([[0.0], np.cumsum(gaps)])

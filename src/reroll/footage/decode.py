@@ -1,8 +1,8 @@
 """Decoding: a file in, upright RGB frames with square pixels and true timestamps out.
 
-PyAV applies nothing by itself, so this is where a display matrix, a sample aspect ratio, the colour matrix and
-range, 10-bit samples, alpha and interlacing are honoured, and where missing, repeated or backward timestamps are
-repaired. Frames are uint8 H W 3; timestamps are seconds, from 0, strictly increasing.
+PyAV applies nothing by itself, so this is where a display matrix, a sample aspect ratio, the colour matrix
+and range, 10-bit samples, alpha and interlacing are honoured, and where missing, repeated or backward
+timestamps are repaired. Frames are uint8 H W 3; timestamps are seconds, from 0, strictly increasing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from reroll.errors import FootageError
-from reroll.footage.container import declared_fps, declared_seconds, open_container, shown, video_stream
-
-PICTURE_DEMUXERS = frozenset(
-    f"{name}_pipe"
-    for name in (
-        "png jpeg jpegls jpegxl jpegxs j2k bmp webp tiff gif dpx exr hdr qoi pam pbm pgm ppm pfm psd sgi sunrast"
-        " dds pcx xbm"
-    ).split()
+from reroll.footage.container import (
+    DEMUXERS,
+    declared_fps,
+    declared_seconds,
+    open_container,
+    shown,
+    video_stream,
 )
+
+PICTURE_DEMUXERS = frozenset(name for name in DEMUXERS.split(",") if name.endswith("_pipe")) - {
+    "yuv4mpegpipe"
+}
 """FFmpeg demuxers of single pictures."""
 
 MAX_DAMAGED_PACKETS = 500
@@ -42,14 +45,18 @@ MAX_ASPECT_STRETCH = 4
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One upright frame: `image` uint8 H W 3 RGB with square pixels, `timestamp` in seconds from the first."""
+    """One upright frame: `image` uint8 H W 3 RGB with square pixels, `timestamp` in seconds from the
+    first.
+    """
 
     image: np.ndarray
     timestamp: float
 
 
 def rotation_of(frame: av.video.frame.VideoFrame) -> int:
-    """Degrees counter-clockwise, one of 0, 90, 180, 270, by which the frame has to be turned to stand upright."""
+    """Degrees counter-clockwise, one of 0, 90, 180, 270, by which the frame has to be turned to stand
+    upright.
+    """
     return round(frame.rotation / 90) % 4 * 90
 
 
@@ -110,7 +117,9 @@ class Damage:
 
 
 class Deinterlacer:
-    """Passes progressive frames through; from the first interlaced one on, bwdif makes whole frames of fields."""
+    """Passes progressive frames through; from the first interlaced one on, bwdif makes whole frames of
+    fields.
+    """
 
     def __init__(self, stream: av.video.stream.VideoStream) -> None:
         self._stream = stream
@@ -159,8 +168,8 @@ class Deinterlacer:
 class Clock:
     """Timestamps in seconds from 0, strictly increasing, from whatever the file gives.
 
-    Missing ones follow the declared rate. One that repeats or steps back a little is set half a frame after the
-    last; one that jumps back (a joined recording, a wrapped counter) starts a new origin one frame on.
+    Missing ones follow the declared rate. One that repeats or steps back a little is set half a frame after
+    the last; one that jumps back (a joined recording, a wrapped counter) starts a new origin one frame on.
     """
 
     def __init__(self, fps: float | None) -> None:
@@ -186,7 +195,9 @@ class Clock:
 
 
 def _matrix(frame: av.video.frame.VideoFrame) -> int:
-    """The YUV matrix; where the file does not say, BT.709 from 720 lines on and BT.601 below, as players do."""
+    """The YUV matrix; where the file does not say, BT.709 from 720 lines on and BT.601 below, as players
+    do.
+    """
     named = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.SMPTE170M}
     named |= {7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020}
     default = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
@@ -283,7 +294,9 @@ def decode(path: Path | str) -> Iterator[DecodedFrame]:
 
 
 def crop_to_aspect(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The largest centred part of `image` with the aspect of `height` x `width`; at most a pixel is left uncropped."""
+    """The largest centred part of `image` with the aspect of `height` x `width`; at most a pixel is left
+    uncropped.
+    """
     have_height, have_width = image.shape[:2]
     keep_width = min(have_width, max(1, round(have_height * width / height)))
     keep_height = min(have_height, max(1, round(have_width * height / width)))
@@ -291,20 +304,36 @@ def crop_to_aspect(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image[top : top + keep_height, left : left + keep_width]
 
 
+def halve(image: np.ndarray, at_least: int) -> np.ndarray:
+    """`image` averaged 2x2 as often as its short side stays `at_least`: area averaging, several times as
+    fast.
+    """
+    while min(image.shape[:2]) >= 2 * at_least:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    return image
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`image` (H W 3 uint8) at another size, centre-cropped to its aspect first; area-averaged when shrinking."""
+    """`image` (H W 3 uint8) at another size, centre-cropped to its aspect first; area-averaged when
+    shrinking.
+    """
     image = crop_to_aspect(image, height, width)
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     if image.shape[:2] == (height, width):
         return image.copy()
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    if shrinks:
+        image = halve(np.ascontiguousarray(image), 2 * min(height, width))
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
 
 
 def read_clip(
     path: Path | str, height: int, width: int, max_frames: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A whole file as frames uint8 T H W 3 and their times float64 T, at most `max_frames` from its beginning."""
+    """A whole file as frames uint8 T H W 3 and their times float64 T, at most `max_frames` from its
+    beginning.
+    """
     images: list[np.ndarray] = []
     times: list[float] = []
     with Decoder(path) as decoder:

@@ -1,8 +1,8 @@
 """First stage of the pipeline: which files are footage, and what is in each.
 
-In: paths of files and folders, in any mixture. Out: `FootageFile`s in a fixed order with the label their folder
-gives them, `Skipped` paths with the reason, and for one file a `Probe`, taken from a decoded frame and not from
-the header's promises.
+In: paths of files and folders, in any mixture. Out: `FootageFile`s in a fixed order with the label their
+folder gives them, `Skipped` paths with the reason, and for one file a `Probe`, taken from a decoded frame and
+not from the header's promises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from reroll.footage.decode import PICTURE_DEMUXERS, raw_frames, rotation_of, squ
 
 @dataclass(frozen=True)
 class FootageFile:
-    """One file to take frames from; `label` is the name of the subfolder it came from, when there are several."""
+    """One file to take frames from; `label` is the name of the subfolder it came from, when there are
+    several.
+    """
 
     path: Path
     label: str | None = None
@@ -45,9 +47,9 @@ class Skipped:
 class Probe:
     """What one decoded frame and the header say of a file.
 
-    `width` and `height` are those of the upright picture with square pixels. `fps` and `duration_seconds` are the
-    header's claims (None where it makes none): decode and count where it matters. `rotation_degrees` is what has
-    to be turned, counter-clockwise, to stand upright.
+    `width` and `height` are those of the upright picture with square pixels. `fps` and `duration_seconds` are
+    the header's claims (None where it makes none): decode and count where it matters. `rotation_degrees` is
+    what has to be turned, counter-clockwise, to stand upright.
     """
 
     width: int
@@ -88,7 +90,9 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def _in_folder(folder: Path, skipped: list[Skipped]) -> list[FootageFile]:
-    """Files under a folder argument; immediate subfolders are labels when at least two of them hold footage."""
+    """Files under a folder argument; immediate subfolders are labels when at least two of them hold
+    footage.
+    """
     found = list(_walk(folder, skipped))
     first_parts = [path.relative_to(folder).parts for path in found]
     subfolders = {parts[0] for parts in first_parts if len(parts) > 1}

@@ -1,7 +1,7 @@
 """The store on disk: memory-mapped shards of frames, one folder a file, and how they are read and written.
 
-A `Store` is uint8 T H W 3 frames by one running index, with true timestamps (float64 seconds within each file), cut
-into shots that no window crosses. Under the cache folder:
+A `Store` is uint8 T H W 3 frames by one running index, with true timestamps (float64 seconds within each
+file), cut into shots that no window crosses. Under the cache folder:
 
     files/<key>/     frames-0000.u8 ...  raw frames, at most `SHARD_BYTES` each
                      timestamps.f64      seconds, one per frame
@@ -9,8 +9,9 @@ into shots that no window crosses. Under the cache folder:
     stores/<name>/   index.json          which files/<key> in which order, with labels; notes; skipped files
     seen.json        size, time of change and hash of files met before
 
-A key is the hash of a file's content, the frame size and the format version, so a file that changed is another
-key, and a file moved or renamed is the same one. Folders are written beside their place and renamed into it.
+A key is the hash of a file's content, the frame size and the format version, so a file that changed is
+another key, and a file moved or renamed is the same one. Folders are written beside their place and renamed
+into it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +49,9 @@ MAPPED_BYTES = 96 << 20
 
 @dataclass(frozen=True)
 class Shot:
-    """Consecutive frames without a cut: global indices `start` to `stop` in the store, the file they are from."""
+    """Consecutive frames without a cut: global indices `start` to `stop` in the store, the file they are
+    from.
+    """
 
     file: int
     start: int
@@ -57,7 +61,9 @@ class Shot:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file in the store: where it was, what it holds, and its frames' place (`start`, `stop`) in the store."""
+    """One file in the store: where it was, what it holds, and its frames' place (`start`, `stop`) in the
+    store.
+    """
 
     path: str
     sha256: str
@@ -71,7 +77,9 @@ class StoredFile:
 
 
 class Store:
-    """Frames of all footage, by one running index. Cheap to open; frames are read from disk as they are asked for."""
+    """Frames of all footage, by one running index. Cheap to open; frames are read from disk as they are asked
+    for.
+    """
 
     def __init__(self, path: Path, index: dict[str, Any]) -> None:
         self.path = path
@@ -137,7 +145,9 @@ class Store:
                 )
 
     def frames(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """A copy of frames `start`, `start + step`, ... below `stop`, of one file or several: uint8 n H W 3."""
+        """A copy of frames `start`, `start + step`, ... below `stop`, of one file or several: uint8 n H W
+        3.
+        """
         if not 0 <= start <= stop <= self.frame_count or step < 1:
             raise IndexError(f"frames {start}:{stop}:{step} of {self.frame_count}")
         out = np.empty((len(range(start, stop, step)), self.height, self.width, 3), np.uint8)
@@ -203,7 +213,7 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON atomically: a temporary sibling, forced to disk, renamed."""
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
     try:
@@ -216,8 +226,8 @@ def write_json(path: Path, content: Any) -> None:
 class FolderWriter:
     """A folder that appears whole or not at all: filled beside its place, forced to disk, renamed at the end.
 
-    `frame` appends an image to the current shard. If the place was filled by someone else in the meantime, theirs
-    stays: the name is a hash of the content.
+    `frame` appends an image to the current shard. If the place was filled by someone else in the meantime,
+    theirs stays: the name is a hash of the content.
     """
 
     def __init__(self, place: Path, frames_a_shard: int) -> None:

@@ -1,15 +1,18 @@
 """Cuts, stills and repeats, found frame by frame while a file is decoded once.
 
-In: small RGB glances of consecutive frames (uint8 h w 3, see `glance`). Out: from `CutFinder` the indices at which
-a new shot begins, from `StillFilter` which frames to keep, from `split_shots` the shots of the kept frames.
+In: small RGB glances of consecutive frames (uint8 h w 3, see `glance`). Out: from `CutFinder` the indices at
+which a new shot begins, from `StillFilter` which frames to keep, from `split_shots` the shots of the kept
+frames.
 
-PySceneDetect (Castellano) proposes cuts: its adaptive detector, which compares a frame's change with that of its
-neighbours, and its content detector for cuts that follow each other closely. A proposal stands only if the picture
-really is another one: flicker, exposure and fast motion change much but leave the structure correlated.
+PySceneDetect (Castellano) proposes cuts: its adaptive detector, which compares a frame's change with that of
+its neighbours, and its content detector for cuts that follow each other closely. A proposal stands only if
+the picture really is another one: flicker, exposure and fast motion change much but leave the structure
+correlated.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +59,9 @@ def _pattern(small: np.ndarray) -> np.ndarray:
 
 
 class CutFinder:
-    """Feed glances in order with `push`; each call, and `finish` at the end, returns cuts that became certain."""
+    """Feed glances in order with `push`; each call, and `finish` at the end, returns cuts that became
+    certain.
+    """
 
     def __init__(self) -> None:
         self._adaptive = AdaptiveDetector(min_scene_len=1)
@@ -106,7 +111,9 @@ class CutFinder:
 
 
 def _level(small: np.ndarray) -> np.ndarray:
-    """Grey levels of a glance at half its size: fine enough for a moving hand, coarse enough to average noise."""
+    """Grey levels of a glance at half its size: fine enough for a moving hand, coarse enough to average
+    noise.
+    """
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     height, width = grey.shape
     return cv2.resize(grey, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
@@ -131,9 +138,9 @@ class Pending:
 class StillFilter:
     """Passes frames on, without repeats and without still stretches of which only the first frame stays.
 
-    A repeat is a frame all but identical to the last one kept, so slow motion is thinned at most, never lost. A
-    stretch in which nothing leaves the level of its first frame is held back until it is clear whether it lasts;
-    what is held is bounded by `STILL_SECONDS`. `repeats` and `stills` count the frames dropped.
+    A repeat is a frame all but identical to the last one kept, so slow motion is thinned at most, never lost.
+    A stretch in which nothing leaves the level of its first frame is held back until it is clear whether it
+    lasts; what is held is bounded by `STILL_SECONDS`. `repeats` and `stills` count the frames dropped.
     """
 
     def __init__(self) -> None:
@@ -178,8 +185,9 @@ class StillFilter:
 
 
 def usual_gap(times: np.ndarray) -> float:
-    """The usual time between frames, in seconds; 0 for fewer than two. Bursts (three short gaps and a long one, as
-    some cameras write) count as their mean, a few large gaps do not count."""
+    """The usual time between frames, in seconds; 0 for fewer than two. Bursts (three short gaps and a long
+    one, as some cameras write) count as their mean, a few large gaps do not count.
+    """
     gaps = np.diff(times)
     if len(gaps) < 16:
         return float(np.median(gaps)) if len(gaps) else 0.0
@@ -190,8 +198,9 @@ def usual_gap(times: np.ndarray) -> float:
 def split_shots(indices: np.ndarray, times: np.ndarray, cuts: Sequence[int]) -> list[tuple[int, int]]:
     """Shots of the kept frames as (start, stop) positions, split at cuts and where time is missing.
 
-    `indices` are the kept frames' numbers in the file, `times` their seconds, `cuts` numbers of frames that begin
-    a shot. A gap splits when it exceeds four and a half usual ones; where frames were dropped, 0.25 s is enough.
+    `indices` are the kept frames' numbers in the file, `times` their seconds, `cuts` numbers of frames that
+    begin a shot. A gap splits when it exceeds four and a half usual ones; where frames were dropped, 0.25 s
+    is enough.
     """
     count = len(indices)
     if not count:
@@ -202,4 +211,4 @@ def split_shots(indices: np.ndarray, times: np.ndarray, cuts: Sequence[int]) -> 
     at_cuts = np.searchsorted(indices, np.asarray(sorted(cuts), dtype=np.int64))
     edges = {0, count, *(int(at) for at in at_cuts), *(int(at) + 1 for at in np.flatnonzero(missing))}
     ordered = sorted(edge for edge in edges if 0 <= edge <= count)
-    return list(zip(ordered[:-1], ordered[1:], strict=True))
+    return list(itertools.pairwise(ordered))
