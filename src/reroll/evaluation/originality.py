@@ -98,10 +98,12 @@ def nearest_footage(windows: Frames, footage: Frames, allowed: NDArray[np.bool_]
 class Originality:
     """Nearest footage of each sample window, and the copy rate, or why there is none.
 
-    `threshold` is in levels; `basis` says in words what it was taken from.
+    `threshold` is in levels; `basis` says in words what it was taken from. `footage_step` is how far one
+    frame of footage is from the next by the same measure, for scale where there is no threshold.
     """
 
     nearest: Nearest
+    footage_step: float
     threshold: float | None
     basis: str
     copy_rate: float | None
@@ -123,10 +125,10 @@ def check_originality(
     against others of another file or at least a window's length away in time (`places`, one a training
     window).
     """
-    nearest = nearest_footage(samples, train)
+    nearest, step = nearest_footage(samples, train), _step(train)
     distances, basis = _unseen_distances(train, heldout, places, window_seconds)
     if distances is None:
-        return Originality(nearest, None, basis, None, basis)
+        return Originality(nearest, step, None, basis, None, basis)
     threshold = float(np.percentile(distances, COPY_PERCENTILE))
     if not moves_alike(motion_ratio):
         low, high = MOTION_RANGE
@@ -134,8 +136,15 @@ def check_originality(
             f"The samples' motion is {motion_ratio:.2f} times the footage's. Outside {low} to {high} "
             "being far from the footage does not mean being original, so no copy rate is given."
         )
-        return Originality(nearest, threshold, basis, None, reason)
-    return Originality(nearest, threshold, basis, float((nearest.distance < threshold).mean()), "")
+        return Originality(nearest, step, threshold, basis, None, reason)
+    copies = float((nearest.distance < threshold).mean())
+    return Originality(nearest, step, threshold, basis, copies, "")
+
+
+def _step(windows: Frames) -> float:
+    """Mean distance from one low-passed frame of `M T H W 3` to the next, in levels."""
+    steps = [np.sqrt(np.square(np.diff(low_passed(w), axis=0)).mean((1, 2, 3))).mean() for w in windows]
+    return float(np.mean(steps))
 
 
 def _unseen_distances(

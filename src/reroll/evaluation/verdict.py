@@ -82,7 +82,11 @@ def _sharp(j: Judgement) -> Answer:
 def _original(j: Judgement) -> Answer:
     rate = j.originality.copy_rate
     if rate is None:
-        return Answer("Is it new?", "unknown", "not measurable", j.originality.reason)
+        nearest, step = float(np.median(j.originality.nearest.distance)), j.originality.footage_step
+        scale = (
+            f"They lie {nearest:.1f} levels from the nearest footage; its frames are {step:.1f} levels apart."
+        )
+        return Answer("Is it new?", "unknown", "not measurable", f"{j.originality.reason} {scale}")
     count = len(j.originality.nearest.distance)
     light: Light = "good" if rate <= 0.05 else "fair" if rate <= COPY_FAIR else "poor"
     words = f"{round(rate * count)} of {count} windows lie nearer to the training footage than unseen footage"
@@ -113,7 +117,7 @@ def _steady(j: Judgement) -> Answer:
     light: Light = "poor" if far else "fair" if drifts else "good"
     words = f"In the worst sample the last two seconds differ from the first by {colour:.0f} levels of colour"
     words += f" and a factor of {np.exp(off):.2f} in sharpness or motion"
-    return Answer("Does it hold up to the end?", light, f"{j.drifts[0].seconds:.0f} s", words)
+    return Answer("Does it hold up to the end?", light, f"over {j.drifts[0].seconds:.0f} s", words)
 
 
 def _loop(j: Judgement) -> Answer:
@@ -140,8 +144,11 @@ def two_sentences(j: Judgement) -> str:
     if original.light == "unknown":
         second = f"Whether they are copies cannot be said here; {_lower(varied.words)} ({varied.figure})."
     else:
-        copies = "None of them is a copy" if not j.originality.copy_rate else f"{original.words}"
-        second = f"{copies} ({original.figure}), and {_lower(varied.words)} ({varied.figure})."
+        rate = j.originality.copy_rate
+        copies = (
+            f"{rate:.0%} of their windows copy the training footage" if rate else "None of them is a copy"
+        )
+        second = f"{copies}, and {_lower(varied.words)} ({varied.figure})."
     return f"{first} {second}"
 
 
