@@ -1,4 +1,4 @@
-"""The page stands alone, escapes everything, tells what it was measured on, and its numbers are valid JSON."""
+"""The page stands alone, escapes everything, tells what it was measured on; its numbers are valid JSON."""
 
 import base64
 import json

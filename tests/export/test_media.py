@@ -114,6 +114,11 @@ def test_writing_piece_by_piece_equals_writing_at_once(tmp_path):
     assert (tmp_path / "pieces.mp4").read_bytes() == whole.read_bytes()
 
 
+def test_the_same_frames_make_the_same_file(tmp_path):
+    files = [write_video(tmp_path / f"{i}.mp4", gradient_clip(20), 24).read_bytes() for i in range(30)]
+    assert len(set(files)) == 1
+
+
 def test_a_failure_leaves_nothing_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"old")

@@ -126,7 +126,11 @@ class VideoWriter:
         return self
 
     def _open_stream(self) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": str(CRF)})
+        options = {
+            "crf": str(CRF),
+            "mbtree": "0",
+        }  # x264's mbtree made different files of the same small frames
+        stream = self._container.add_stream("libx264", rate=self.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
         context = stream.codec_context
         context.time_base = 1 / self.rate
