@@ -168,6 +168,11 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     if not streams:
         what = "it holds only sound" if container.streams.audio else "it holds no video"
         raise FootageError(f"cannot use {shown(path)}: {what}; leave it out")
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
+        raise FootageError(
+            f"cannot use {shown(path)}: its video is in a format that cannot be decoded; convert it"
+        )
     stream = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
     context = stream.codec_context
     if context.width * context.height > MAX_PIXELS:
@@ -178,6 +183,14 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_type = "AUTO"
     return stream
+
+
+def nothing_decoded(path: Path | str) -> FootageError:
+    """The error for a file that opened but gave no frame."""
+    return FootageError(
+        f"cannot use {shown(path)}: not one frame can be decoded (it is damaged, or its frames exceed"
+        f" {MAX_PIXELS // 1_000_000} million pixels); leave it out or export it again"
+    )
 
 
 def declared_seconds(

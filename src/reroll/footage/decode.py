@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import av.container
@@ -21,13 +22,11 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from reroll.errors import FootageError
 from reroll.footage.container import (
     DEMUXERS,
     declared_fps,
     declared_seconds,
     open_container,
-    shown,
     video_stream,
 )
 
@@ -53,11 +52,25 @@ class DecodedFrame:
     timestamp: float
 
 
-def rotation_of(frame: av.video.frame.VideoFrame) -> int:
-    """Degrees counter-clockwise, one of 0, 90, 180, 270, by which the frame has to be turned to stand
-    upright.
-    """
-    return round(frame.rotation / 90) % 4 * 90
+class Orientation(NamedTuple):
+    """How a stored picture becomes upright: swap rows and columns, then mirror in x, then in y."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+
+def orientation_of(frame: av.video.frame.VideoFrame) -> Orientation:
+    """What the display matrix asks for (quarter turns and mirrors; anything between is rounded to them)."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None or data.buffer_size < 36:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    if a == b == c == d == 0:
+        return Orientation()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, a < 0, d < 0)
+    return Orientation(True, c < 0, b < 0)
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
@@ -229,15 +242,19 @@ def to_rgb(frame: av.video.frame.VideoFrame) -> np.ndarray:
     return image
 
 
-def upright(image: np.ndarray, rotation_degrees: int, aspect: Fraction) -> np.ndarray:
-    """Square the pixels of a stored image and turn it."""
+def upright(image: np.ndarray, orientation: Orientation, aspect: Fraction) -> np.ndarray:
+    """Square the pixels of a stored image, then turn and mirror it."""
     height, width = image.shape[:2]
     square = square_size(width, height, aspect)
     if square != (width, height):
         image = cv2.resize(image, square, interpolation=cv2.INTER_LINEAR)
-    if rotation_degrees:
-        image = np.ascontiguousarray(np.rot90(image, rotation_degrees // 90))
-    return image
+    if orientation.transpose:
+        image = image.transpose(1, 0, 2)
+    if orientation.mirror_x:
+        image = image[:, ::-1]
+    if orientation.mirror_y:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 class Decoder:
@@ -264,6 +281,16 @@ class Decoder:
     def __exit__(self, *exc: object) -> None:
         self._container.close()
 
+    def seek(self, seconds: float) -> bool:
+        """Go on from a key frame at or before `seconds`; False where the file cannot be searched. Times begin at 0
+        again, at the first frame that follows."""
+        try:
+            offset = (self._stream.start_time or 0) + round(seconds / float(self._stream.time_base or 1))
+            self._container.seek(offset, stream=self._stream)
+        except (av.FFmpegError, OSError, ValueError, OverflowError):
+            return False
+        return True
+
     def _whole_frames(self) -> Iterator[av.video.frame.VideoFrame]:
         deinterlacer = Deinterlacer(self._stream)
         for frame in raw_frames(self._container, self._stream, self.damage):
@@ -272,19 +299,17 @@ class Decoder:
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         clock = Clock(self.fps)
-        rotation: int | None = None
+        orientation: Orientation | None = None
         count = 0
         for frame in self._whole_frames():
-            if rotation is None:
-                rotation = rotation_of(frame)
+            if orientation is None:
+                orientation = orientation_of(frame)
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
-            image = upright(to_rgb(frame), rotation, aspect)
+            image = upright(to_rgb(frame), orientation, aspect)
             yield DecodedFrame(image, clock.stamp(frame))
             count += 1
         if not count:
-            raise FootageError(
-                f"cannot use {shown(self.path)}: not one frame can be decoded; export it again"
-            )
+            raise nothing_decoded(self.path)
 
 
 def decode(path: Path | str) -> Iterator[DecodedFrame]:

@@ -17,12 +17,13 @@ from reroll.errors import FootageError
 from reroll.footage.container import (
     declared_fps,
     declared_seconds,
+    nothing_decoded,
     open_container,
     shown,
     video_stream,
     why_not,
 )
-from reroll.footage.decode import PICTURE_DEMUXERS, raw_frames, rotation_of, square_size
+from reroll.footage.decode import PICTURE_DEMUXERS, orientation_of, raw_frames, square_size
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,10 @@ def probe(path: Path | str) -> Probe:
         stream = video_stream(container, path)
         frame = next(raw_frames(container, stream), None)
         if frame is None:
-            raise FootageError(f"cannot use {shown(path)}: not one frame can be decoded; export it again")
-        turned = rotation_of(frame)
+            raise nothing_decoded(path)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         width, height = square_size(frame.width, frame.height, aspect)
-        if turned % 180:
+        if orientation_of(frame).transpose:
             width, height = height, width
         components = frame.format.components
         return Probe(
@@ -148,7 +148,7 @@ def probe(path: Path | str) -> Probe:
             height=height,
             fps=declared_fps(stream),
             duration_seconds=declared_seconds(container, stream),
-            rotation_degrees=turned,
+            rotation_degrees=round(frame.rotation / 90) % 4 * 90,
             sample_aspect_ratio=aspect,
             interlaced=frame.interlaced_frame,
             bit_depth=max((component.bits for component in components), default=8),
