@@ -26,6 +26,7 @@ from reroll.footage.container import (
     DEMUXERS,
     declared_fps,
     declared_seconds,
+    nothing_decoded,
     open_container,
     video_stream,
 )
