@@ -48,8 +48,9 @@ def test_motion_ratio_sees_half_speed_stills_and_nothing_else(moving_textures):
 def test_freeze_counts_the_still_steps(moving_textures):
     footage = moving_textures(4)
     sample = np.concatenate([footage[0], np.repeat(footage[0][-1:], 12, axis=0)])
-    assert motion.freeze(footage[0], footage) == motion.Freeze(0.0, 0)
-    frozen = motion.freeze(sample, footage)
+    limit = motion.still_limit(footage)
+    assert motion.freeze(footage[0], limit) == motion.Freeze(0.0, 0)
+    frozen = motion.freeze(sample, limit)
     assert frozen.longest_frames == 12
     assert frozen.share == pytest.approx(12 / 23)
 

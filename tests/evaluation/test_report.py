@@ -137,14 +137,17 @@ def test_other_runs_stand_beside_and_foreign_ones_are_grey(given, page, tmp_path
     report = json.loads((given.run_dir / "report.json").read_text("utf-8"))
     foreign = tmp_path / "foreign.json"
     foreign.write_text(json.dumps(report | {"title": "elsewhere", "comparable": "other"}), "utf-8")
+    for distance in report["judgement"]["distances"]:
+        distance["frechet"]["median"] = 0.125
+    near = tmp_path / "near.json"
+    near.write_text(json.dumps(report | {"title": "nearer"}), "utf-8")
     values = {f: getattr(given, f) for f in given.__dataclass_fields__}
-    again = ReportInput(
-        **values | {"run_dir": tmp_path, "other_runs": [given.run_dir / "report.json", foreign]}
-    )
+    again = ReportInput(**values | {"run_dir": tmp_path, "other_runs": [near, foreign]})
     text = make_report(again).read_text("utf-8")
     Page(text)
     assert "Beside other runs" in text
     assert text.count('<tr class="soft"><td>') == 1
+    assert text.count("<b>0.125</b>") == 3
 
 
 def test_on_training_footage_is_marked(given, tmp_path):

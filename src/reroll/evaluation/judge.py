@@ -37,6 +37,7 @@ from reroll.evaluation.motion import (
     motion_ratio,
     seam_error,
     sharpness,
+    still_limit,
 )
 from reroll.evaluation.originality import Originality, Place, check_originality, diversity
 
@@ -74,6 +75,7 @@ class Judgement:
     detail: DetailShare
     continuity: Continuities | None
     freezes: list[Freeze]
+    footage_still_share: float
     drifts: list[Drift]
     distances: list[Distance]
     planted: dict[str, dict[str, float]]
@@ -122,7 +124,7 @@ def judge(
     unseen = len(heldout) >= FEWEST_HELDOUT
     reference, clean = (heldout, train) if unseen else (train, None)
     mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS)
-    ratio = motion_ratio(mine, theirs)
+    ratio, still = motion_ratio(mine, theirs), still_limit(theirs)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others)
     drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
@@ -149,7 +151,8 @@ def judge(
         sharpness_ratio=_sharpness_ratio(mine, theirs),
         detail=detail_share(mine, theirs),
         continuity=_continuities(mine, theirs) if frames >= FEWEST_FRAMES else None,
-        freezes=[freeze(sample, theirs) for sample in samples],
+        freezes=[freeze(sample, still) for sample in samples],
+        footage_still_share=float(np.mean([freeze(window, still).share for window in theirs])),
         drifts=drifts,
         distances=distances,
         planted=planted,

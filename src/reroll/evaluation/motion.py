@@ -113,9 +113,13 @@ class Freeze:
     longest_frames: int
 
 
-def freeze(sample: Frames, footage: Frames) -> Freeze:
-    """Still steps of a sample `T H W 3`; still is under a tenth of the footage's (`M T H W 3`) median."""
-    limit = STILL_SHARE_OF_MEDIAN * float(np.median(np.concatenate([changes(w) for w in footage])))
+def still_limit(footage: Frames) -> float:
+    """The change below which a step counts as still: a tenth of the median step of footage `M T H W 3`."""
+    return STILL_SHARE_OF_MEDIAN * float(np.median(np.concatenate([changes(w) for w in footage])))
+
+
+def freeze(sample: Frames, limit: float) -> Freeze:
+    """Still steps of a sample `T H W 3`; `limit` is the footage's `still_limit`."""
     still = changes(sample) <= limit
     longest = run = 0
     for step in still:

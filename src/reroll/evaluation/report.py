@@ -140,8 +140,8 @@ def plain(value: object) -> JSON:
 
 
 def _comparable_key(given: ReportInput) -> str:
-    """Reports with the same key were measured against the very same windows, so their numbers compare."""
-    digest = hashlib.sha256(repr((given.fps, given.samples.shape[1:])).encode())
+    """Reports with the same key had as many samples and the very same windows, so their numbers compare."""
+    digest = hashlib.sha256(repr((given.fps, given.samples.shape)).encode())
     for windows in (given.train_windows, given.heldout_windows):
         digest.update(repr(windows.shape).encode() + np.ascontiguousarray(windows).tobytes())
     return digest.hexdigest()[:16]
@@ -306,8 +306,13 @@ def _other_runs(given: ReportInput, numbers: Mapping[str, Any]) -> list[dict[str
                 "copies": j["originality"]["copy_rate"],
                 "psnr": j["reconstruction"] and j["reconstruction"]["psnr_db"],
                 "distances": {d["space"]: d["frechet"]["median"] for d in j["distances"]},
+                "nearest": [],
             }
         )
+    for space in {s for row in rows for s in row["distances"]}:
+        alike = [row for row in rows if row["same"] and space in row["distances"]]
+        if len(alike) > 1:
+            min(alike, key=lambda row: row["distances"][space])["nearest"].append(space)
     return rows
 
 

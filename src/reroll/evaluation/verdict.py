@@ -19,7 +19,7 @@ DETAIL_RANGE = (0.6, 1.4)  # share of the footage's moving detail that passes fo
 DETAIL_POOR = 0.3
 MOTION_POOR = (0.4, 2.2)
 FLICKER_RATIO = 1.3  # of flicker, over the footage's
-FREEZE_POOR = 0.25  # share of still steps
+FREEZE_POOR = 0.25  # share of still steps, beyond the footage's own
 DRIFT_COLOUR_LEVELS = 12.0
 DRIFT_RATIO = 1.4  # of sharpness or motion, either way
 COPY_FAIR = 0.2
@@ -55,7 +55,7 @@ def _motion(j: Judgement) -> Answer:
         words = "too little" if ratio >= MOTION_POOR[0] else "hardly at all"
     if not MOTION_POOR[0] <= ratio <= MOTION_POOR[1]:
         light = "poor"
-    if still > FREEZE_POOR:
+    if still > j.footage_still_share + FREEZE_POOR:
         light, words = "poor", f"{words}, and stand still for {still:.0%} of the time"
     if j.continuity and j.continuity.flicker > FLICKER_RATIO * j.continuity.footage_flicker:
         light, words = "poor" if light == "poor" else "fair", f"{words}, with flicker"
