@@ -283,8 +283,9 @@ class Decoder:
         self._container.close()
 
     def seek(self, seconds: float) -> bool:
-        """Go on from a key frame at or before `seconds`; False where the file cannot be searched. Times begin at 0
-        again, at the first frame that follows."""
+        """Go on from a key frame at or before `seconds`; False where the file cannot be searched. Times
+        begin at 0 again, at the first frame that follows.
+        """
         try:
             offset = (self._stream.start_time or 0) + round(seconds / float(self._stream.time_base or 1))
             self._container.seek(offset, stream=self._stream)
