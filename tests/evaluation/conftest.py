@@ -25,6 +25,15 @@ def moving_textures(count, frames=12, height=48, width=64, *, seed=0, speed=1.0)
     return np.clip(np.array(windows), 0, 255).round().astype(np.uint8)
 
 
+@pytest.fixture(scope="module")
+def few_draws():
+    """Fewer random draws than a report takes, for tests that do not look at the intervals."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reroll.evaluation.judge.DRAWS", 15)
+        patch.setattr("reroll.evaluation.judge.PLANTED_DRAWS", 5)
+        yield
+
+
 @pytest.fixture(name="moving_textures", scope="session")
 def _moving_textures():
     return moving_textures

@@ -9,6 +9,9 @@ from reroll.evaluation.judge import cut, evenly, judge
 from reroll.evaluation.verdict import answers, two_sentences
 
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
+
 @pytest.fixture(scope="module")
 def footage(moving_textures):
     return moving_textures(12, seed=1), moving_textures(8, seed=2)

@@ -15,6 +15,9 @@ from reroll.evaluation.report import FootageNote, Place, ReportInput, make_repor
 NASTY = "<script>alert('x')</script> & \"quotes\" 生成"
 
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
+
 class Page(HTMLParser):
     """Tags with their attributes; fails on tags that are closed in another order than opened."""
 
@@ -40,7 +43,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory, moving_textures):
+def given(tmp_path_factory, moving_textures, few_draws):
     train = moving_textures(9, seed=1)
     metrics = [
         {"step": i, "stage": "prior", "flow": 1 / (i + 1), "bad": float("nan"), "note": NASTY}
@@ -110,7 +113,7 @@ def test_samples_play_at_the_rate_asked(page, tmp_path):
 def test_the_page_says_what_matters(given):
     text = (given.run_dir / "report.html").read_text("utf-8")
     for words in (
-        "Measured on 3 samples of 1.9 s against 8 held-out windows, which the model never saw",
+        "Measured on 3 samples of 1.9 s: distances against 8 held-out windows, which the model never saw",
         "Nearest footage",
         "in multiples of clean footage",
         "By clip: two of nine are held out.",

@@ -1,10 +1,11 @@
 """Everything that can be said about a run's samples, measured at once.
 
-In: samples `N T H W 3`, windows of training and held-out footage `M T' H W 3`, all uint8 RGB at one size
-and frame rate. Out: a Judgement, which holds the numbers, what they were taken from, and what could not be
-measured and why. Samples are cut into windows as long as the footage's. With at least eight held-out
-windows these are the reference and the training windows the clean null beside it; with fewer the reference
-is the training footage, it is marked so, and there are no multiples of a null.
+In: samples `N T H W 3`, windows of training and held-out footage `M T' H W 3`, all uint8 RGB at one size and
+frame rate. Out: a Judgement, which holds the numbers, what they were taken from, and what could not be
+measured and why. Samples are cut into windows as long as the footage's. With at least eight held-out windows
+these are the reference and the training windows the clean null beside it; with fewer the reference is the
+training footage, it is marked so, and there are no multiples of a null. Ratios of motion, detail and variety
+are always to all the footage, because a held-out stretch may happen to be quiet.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def judge(
     unseen = len(heldout) >= FEWEST_HELDOUT
     reference, clean = (heldout, train) if unseen else (train, None)
     mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS)
-    ratio, still = motion_ratio(mine, theirs), still_limit(theirs)
+    whole = evenly(np.concatenate([train, heldout]), MOST_WINDOWS)
+    ratio, still = motion_ratio(mine, whole), still_limit(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others)
     drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
@@ -139,27 +141,27 @@ def judge(
     original = check_originality(
         windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps
     )
-    varied = diversity(evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS), theirs)
+    varied = diversity(evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS), whole)
     return Judgement(
-        basis=_basis(len(samples), samples.shape[1] / fps, len(theirs), frames, unseen),
+        basis=_basis(samples, fps, windows=len(theirs), whole=len(whole), unseen=unseen),
         on_training_footage=not unseen,
         sample_count=len(samples),
         sample_windows=len(mine),
         reference_windows=len(theirs),
         window_frames=frames,
         motion_ratio=ratio,
-        sharpness_ratio=_sharpness_ratio(mine, theirs),
-        detail=detail_share(mine, theirs),
-        continuity=_continuities(mine, theirs) if frames >= FEWEST_FRAMES else None,
+        sharpness_ratio=_sharpness_ratio(mine, whole),
+        detail=detail_share(mine, whole),
+        continuity=_continuities(mine, whole) if frames >= FEWEST_FRAMES else None,
         freezes=[freeze(sample, still) for sample in samples],
-        footage_still_share=float(np.mean([freeze(window, still).share for window in theirs])),
+        footage_still_share=float(np.mean([freeze(window, still).share for window in whole])),
         drifts=drifts,
         distances=distances,
         planted=planted,
         blind=_blind(distances, planted),
         originality=original,
         diversity=varied,
-        seam=None if loop is None else seam_error(loop, theirs),
+        seam=None if loop is None else seam_error(loop, whole),
         reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
         reconstruction_of=rebuilt_of,
         missing=missing + ([original.reason] if original.reason else []),
@@ -176,11 +178,12 @@ def _check(samples: Frames, train: Frames, heldout: Frames) -> None:
         raise UsageError(f"samples and footage must be of one size to be compared, not {sorted(sizes)}")
 
 
-def _basis(samples: int, seconds: float, windows: int, frames: int, unseen: bool) -> str:
-    what = (
-        "held-out windows, which the model never saw" if unseen else "windows of the training footage itself"
-    )
-    return f"{samples} samples of {seconds:.1f} s against {windows} {what}, {frames} frames each"
+def _basis(samples: Frames, fps: float, *, windows: int, whole: int, unseen: bool) -> str:
+    made = f"{len(samples)} samples of {samples.shape[1] / fps:.1f} s"
+    if not unseen:
+        return f"{made} against {windows} windows of the training footage itself"
+    seen = f"motion and detail against {whole} windows of all the footage"
+    return f"{made}: distances against {windows} held-out windows, which the model never saw, {seen}"
 
 
 def _sharpness_ratio(samples: Frames, footage: Frames) -> float:
