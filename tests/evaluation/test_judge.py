@@ -8,7 +8,6 @@ from reroll.errors import UsageError
 from reroll.evaluation.judge import cut, evenly, judge
 from reroll.evaluation.verdict import answers, two_sentences
 
-
 pytestmark = pytest.mark.usefixtures("few_draws")
 
 
