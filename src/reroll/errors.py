@@ -7,7 +7,8 @@ option, and what to do.
     ├── CheckpointError    4   a run or checkpoint is missing, damaged or from another architecture
     ├── SpaceError         5   the disk or the memory does not suffice
     ├── DivergedError      6   training became non-finite three times
-    └── BusyError          7   another process is training in this run directory
+    ├── BusyError          7   another process is training in this run directory
+    └── InterruptedRun   130   (143 for SIGTERM) stopped by the user, saved
 """
 
 
@@ -51,3 +52,11 @@ class BusyError(RerollError):
     """Another process is training in this run directory."""
 
     exit_code = 7
+
+
+class InterruptedRun(RerollError):
+    """Ctrl-C or SIGTERM: the run was saved and can go on. `exit_code` is 130 or 143."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

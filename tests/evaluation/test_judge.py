@@ -101,6 +101,14 @@ def test_a_long_sample_that_fades_is_drift(moving_textures, footage):
     assert question not in lights(judge(long[:, :24], *footage, fps=12))
 
 
+def test_a_loop_with_a_cut_is_poor_and_a_still_one_is_no_proof(moving_textures, footage):
+    question = "Does the loop close?"
+    cut_off = moving_textures(1, frames=24, seed=6)[0]
+    assert lights(judge(cut_off[None], *footage, fps=12, loop=cut_off))[question] == "poor"
+    still = np.repeat(cut_off[:1], 24, axis=0)
+    assert lights(judge(cut_off[None], *footage, fps=12, loop=still))[question] == "unknown"
+
+
 def test_sizes_that_differ_are_refused(samples, footage):
     with pytest.raises(UsageError, match="one size"):
         judge(samples[:, :, :32], *footage, fps=12)

@@ -130,14 +130,6 @@ def judge(
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others)
     drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
-    if not drifts:
-        missing.append("Drift needs samples of at least 4 seconds.")
-    if loop is None:
-        missing.append("No loop was made for this report, so there is no seam to judge.")
-    if rebuilt is None:
-        missing.append("There are no reconstructions: this recipe has no encoder, or none were given.")
-    if frames < FEWEST_FRAMES:
-        missing.append(f"Windows of {frames} frames are too short for warp error and flicker.")
     original = check_originality(
         windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps
     )
@@ -164,8 +156,22 @@ def judge(
         seam=None if loop is None else seam_error(loop, whole),
         reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
         reconstruction_of=rebuilt_of,
-        missing=missing + ([original.reason] if original.reason else []),
+        missing=missing + _not_measured(frames, drifts, loop is None, rebuilt is None, original.reason),
     )
+
+
+def _not_measured(
+    frames: int, drifts: list[Drift], no_loop: bool, no_rebuilt: bool, copies_reason: str
+) -> list[str]:
+    """A line for each measurement that could not be made."""
+    reasons = {
+        "Drift needs samples of at least 4 seconds.": not drifts,
+        "No loop was made for this report, so there is no seam to judge.": no_loop,
+        "There are no reconstructions: this recipe has no encoder, or none were given.": no_rebuilt,
+        f"Windows of {frames} frames are too short for warp error and flicker.": frames < FEWEST_FRAMES,
+        copies_reason: bool(copies_reason),
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _check(samples: Frames, train: Frames, heldout: Frames) -> None:

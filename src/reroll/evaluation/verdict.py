@@ -125,7 +125,7 @@ def _loop(j: Judgement) -> Answer:
     seam, question = j.seam, "Does the loop close?"
     worst = max(seam.change / (seam.change_limit + 1e-6), seam.velocity_jump / (seam.velocity_limit + 1e-6))
     figure = f"{worst:.2f}× the limit"
-    if not seam.measurable:
+    if worst <= 1 and not seam.measurable:
         moves = f"The loop moves {seam.motion_ratio:.2f}× as much as the footage"
         words = f"{moves}, so a hidden seam would mean nothing"
         return Answer(question, "unknown", figure, words)

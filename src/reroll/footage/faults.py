@@ -47,8 +47,18 @@ class Box(NamedTuple):
     height: int
 
 
-def _grey(frames: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]).astype(np.float32)
+def _grey(frames: np.ndarray) -> list[np.ndarray]:
+    return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+
+
+def _over_time(grey: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every pixel over the frames."""
+    total, squares = np.zeros(grey[0].shape, np.float32), np.zeros(grey[0].shape, np.float32)
+    for frame in grey:
+        cv2.accumulate(frame, total)
+        cv2.accumulateSquare(frame, squares)
+    mean = total / len(grey)
+    return mean, np.sqrt(np.maximum(squares / len(grey) - mean**2, 0))
 
 
 def _run(dark: np.ndarray) -> int:
@@ -60,7 +70,7 @@ def black_bars(frames: np.ndarray) -> Bars:
     """Bars that are black in all of T H W 3 frames and end in a straight edge; from 1.5 to 45 % of the
     side, else 0.
     """
-    grey = _grey(frames).max(0)
+    grey = np.maximum.reduce(_grey(frames))
     if float(grey.max()) <= BLACK:
         return Bars(0, 0, 0, 0)
     sides = []
@@ -80,17 +90,15 @@ def static_overlays(frames: np.ndarray, bars: Bars = Bars(0, 0, 0, 0)) -> list[B
         return []
     height, width = frames.shape[1:3]
     grey = _grey(frames)
-    spread = grey.std(0)
+    mean, spread = _over_time(grey)
     inside = np.zeros((height, width), bool)
     margin = 2
     rows = slice(bars.top + margin * (bars.top > 0), height - bars.bottom - margin * (bars.bottom > 0))
     columns = slice(bars.left + margin * (bars.left > 0), width - bars.right - margin * (bars.right > 0))
     inside[rows, columns] = True
     still = (spread < STILL_LEVELS) & inside
-    mean = grey.mean(0)
-    scene = float(mean[inside].var()) / max(
-        1e-6, float((grey[:, inside] - grey[:, inside].mean(1, keepdims=True)).var())
-    )
+    scene = float(mean[inside].var())
+    scene /= max(1e-6, scene + float((spread[inside] ** 2).mean()))
     restless = float(np.median(spread[inside])) > MOVING_LEVELS and still.sum() < 0.25 * inside.sum()
     if scene > FIXED_SCENE or not restless:
         return []

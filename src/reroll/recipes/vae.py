@@ -14,7 +14,7 @@ from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, St
 
 KL_WEIGHT = 3e-4
 AUTOENCODER_BATCH, AUTOENCODER_FRAMES = 5, 3
-PRIOR_BATCH = 12
+PRIOR_BATCH = 8
 LABEL_DROP = 0.1
 
 

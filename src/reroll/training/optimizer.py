@@ -25,7 +25,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon on parameters of two dimensions and more (unless in `plain`), Adam on the others.
 
-    `lr` is Adam's rate; a matrix moves by `lr · ratio` per step in root mean square, so that one rate and one
+    `lr` is Adam's rate; a matrix moves by 0.2 · `lr` per step in root mean square (Liu et al. 2025), so that one rate and one
     schedule serve both.
     """
 
@@ -36,13 +36,11 @@ class Muon(torch.optim.Optimizer):
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         momentum: float = 0.95,
-        ratio: float = 1.0,
-        weight_decay: float = 0.0,
+        compute: torch.dtype = torch.float32,
     ) -> None:
-        defaults = {
-            "lr": lr, "betas": betas, "momentum": momentum, "ratio": ratio, "weight_decay": weight_decay,
-        }  # fmt: skip
-        super().__init__(params, defaults)
+        """`compute` is the precision of the Newton-Schulz steps: bf16 suffices (Jordan et al.), where it pays."""
+        super().__init__(params, {"lr": lr, "betas": betas, "momentum": momentum})
+        self.compute = compute
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -61,10 +59,9 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(p)
         average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
         look_ahead = torch.lerp(p.grad, average, group["momentum"])
-        update = orthogonalise(look_ahead.flatten(1))
+        update = orthogonalise(look_ahead.flatten(1).to(self.compute)).to(p.dtype)
         # A semi-orthogonal r × c matrix has root mean square 1/√max(r, c).
-        scale = 0.2 * max(update.shape) ** 0.5 * group["ratio"]
-        p.mul_(1 - group["lr"] * group["weight_decay"])
+        scale = 0.2 * max(update.shape) ** 0.5
         p.add_(update.view_as(p), alpha=-group["lr"] * scale)
 
     def _adam_step(self, p: Tensor, group: dict) -> None:  # type: ignore[type-arg]

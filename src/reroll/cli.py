@@ -1,0 +1,291 @@
+"""The `reroll` command: one verb a function, each a thin face of `reroll.api`.
+
+Errors of ours become one line and their exit code; Ctrl-C during training saves first.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reroll.errors import RerollError, UsageError
+
+app = App(
+    name="reroll",
+    help="Train a video generator on your own footage, with a GAN, a VAE or both, and roll it again.",
+    version_flags=["--version"],
+)
+Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+@app.command
+def inspect(footage: Footage, /, *, minutes: float = 20.0, json: bool = False) -> None:
+    """What is in the footage, what can be trained from it, how long it will take.
+
+    Args:
+        minutes: The time there is: for it the size and model are named that would be trained, and why.
+        json: Print JSON and nothing else.
+    """
+    from reroll import api
+
+    found = api.inspect(footage, minutes=minutes)
+    if json:
+        print(found.model_dump_json(indent=2))
+        return
+    _print_inspection(found)
+
+
+@app.command
+def train(
+    footage: Footage,
+    /,
+    *,
+    output: Output,
+    recipe: Literal["vae", "gan", "vaegan"] = "vaegan",
+    minutes: float | None = None,
+    steps: int | None = None,
+    size: int = 64,
+    model: Literal["auto", "s", "m", "l"] = "auto",
+    seed: int = 0,
+    add_minutes: float | None = None,
+    init: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Train a generator; the same command again goes on where it was stopped.
+
+    Args:
+        output: The run's folder.
+        recipe: What learns: a VAE, a GAN, or both together.
+        minutes: How long it may take, reading the footage included (20 if no --steps are given).
+        steps: A budget of steps instead of minutes.
+        size: Pixels on the short side.
+        model: Size of the networks; auto chooses by timing.
+        seed: Of all random choices.
+        add_minutes: Go on with a finished run for so much longer.
+        init: Start from this run's weights.
+        device: auto, cpu, cuda or mps.
+        precision: auto, fp32 or bf16; auto measures.
+        threads: CPU threads; one per core by default.
+    """
+    from reroll import api
+
+    record = api.train(
+        footage, output, recipe=recipe, minutes=minutes, steps=steps, size=size, model=model, seed=seed,
+        add_minutes=add_minutes, init=init, device=device, precision=precision, threads=threads,
+    )  # fmt: skip
+    console = Console()
+    console.print(f"{record.status}: {output}", highlight=False, markup=False)
+    console.print(f"  previews in {output / 'previews'}", highlight=False, markup=False)
+    console.print(f"  next: reroll sample {output} --seconds 10 --count 8 -o out/", highlight=False, markup=False)
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    output: Output = Path("out"),
+    seconds: float = 5.0,
+    count: int = 1,
+    seed: str = "0",
+    fps: float | None = None,
+    label: str | None = None,
+    loop: bool = False,
+    denoise_steps: int | None = None,
+    temperature: float = 1.0,
+    guidance: float = 1.0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """New clips, any length.
+
+    Args:
+        run: The run's folder.
+        output: A folder, or an .mp4 file for a single clip.
+        seconds: Length of each clip.
+        count: How many, from the first seed on.
+        seed: A number, or a range such as 0-31.
+        fps: Frames a second; the footage's own by default.
+        label: One of the footage's labels.
+        loop: A closed clip that plays round and round.
+        denoise_steps: Steps of the motion prior: more is slower and may be better.
+        temperature: Below 1 calmer, above 1 wilder.
+        guidance: How strongly a label is held to.
+        device: auto, cpu, cuda or mps.
+        threads: CPU threads; one per core by default.
+    """
+    from reroll import api
+
+    seeds = parse_seeds(seed, count)
+    single = output.suffix.lower() == ".mp4"
+    if output.suffix and not single:
+        raise UsageError(f"-o {output}: give a folder, or a file that ends in .mp4.")
+    if single and len(seeds) > 1:
+        raise UsageError(f"-o {output} is one file, and {len(seeds)} clips were asked for; give a folder.")
+    generator = api.load(run, device=device, threads=threads)
+    for number in seeds:
+        path = output if single else output / f"{run.name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
+        written = generator.sample_to(
+            path, seconds, seed=number, fps=fps, label=label, loop=loop, denoise_steps=denoise_steps,
+            temperature=temperature, guidance=guidance,
+        )  # fmt: skip
+        print(written)
+
+
+@app.command
+def extend(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    output: Output = Path("longer.mp4"),
+    seconds: float = 5.0,
+    seed: int = 0,
+    fps: float | None = None,
+    label: str | None = None,
+    denoise_steps: int | None = None,
+    temperature: float = 1.0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """A take, or a picture, that goes on.
+
+    Args:
+        run: The run's folder.
+        take: A video or a picture.
+        output: The .mp4 file.
+        seconds: How much is added.
+        seed: Of the new frames.
+        fps: Frames a second; the take's own by default.
+        label: One of the footage's labels.
+        denoise_steps: Steps of the motion prior.
+        temperature: Below 1 calmer, above 1 wilder.
+        device: auto, cpu, cuda or mps.
+        threads: CPU threads; one per core by default.
+    """
+    from reroll import api
+
+    if output.suffix.lower() != ".mp4":
+        raise UsageError(f"-o {output}: give a file that ends in .mp4.")
+    generator = api.load(run, device=device, threads=threads)
+    print(
+        generator.extend_to(
+            output, take, seconds, seed=seed, fps=fps, label=label, denoise_steps=denoise_steps,
+            temperature=temperature,
+        )  # fmt: skip
+    )
+
+
+@app.command
+def report(run: Path, /, *, compare: list[Path] | None = None, samples: int = 12, threads: int | None = None) -> None:
+    """One HTML page: curves, samples beside footage, distances, nearest footage.
+
+    Args:
+        run: The run's folder.
+        compare: Other runs on the same footage, whose reports are there already.
+        samples: How many clips are judged.
+        threads: CPU threads; one per core by default.
+    """
+    from reroll import api
+
+    page, verdict = api.report(run, compare=compare or [], samples=samples, threads=threads)
+    print(verdict)
+    print(page)
+
+
+@app.command
+def doctor(*, make_room: Annotated[Path, Parameter(name="--runs")] = Path()) -> None:
+    """Torch build, cores, bf16, codecs, memory, disk: what is wrong and what to do.
+
+    Args:
+        make_room: Where runs will be written.
+    """
+    from reroll.doctor import examine, exit_code, print_findings
+
+    findings = examine(make_room)
+    print_findings(findings, Console())
+    sys.exit(exit_code(findings))
+
+
+def parse_seeds(text: str, count: int) -> list[int]:
+    """`3` and a count of 4 → 3, 4, 5, 6; `0-31` → 0 to 31. UsageError otherwise."""
+    first, dash, last = text.partition("-")
+    if count < 1:
+        raise UsageError(f"--count {count}: give at least 1.")
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        raise UsageError(f"--seed {text}: give a number, or a range such as 0-31.")
+    if not dash:
+        return list(range(int(first), int(first) + count))
+    if count != 1:
+        raise UsageError("--seed with a range and --count exclude each other; give one.")
+    if int(last) < int(first):
+        raise UsageError(f"--seed {text}: the range runs backwards.")
+    return list(range(int(first), int(last) + 1))
+
+
+def _print_inspection(found: "api.FootageReport") -> None:  # type: ignore[name-defined]  # noqa: F821
+    """The inspection as a person reads it."""
+    console, seen = Console(), found.footage
+    table = Table("file", "size", "fps", "length", "shots", "motion", box=None, pad_edge=False)
+    for file in seen.files:
+        table.add_row(
+            escape(Path(file.path).name), f"{file.width}×{file.height}", f"{file.fps:.4g}", f"{file.seconds:.1f} s",
+            str(file.shots), f"{file.motion * 100:.2f} %",
+        )  # fmt: skip
+    console.print(table)
+    for file in seen.files:
+        remarks = [*file.suspicious]
+        if any(file.black_bars):
+            remarks.append(f"black bars of {tuple(file.black_bars)} pixels: crop them, or they are learnt")
+        if file.overlays:
+            remarks.append(f"{len(file.overlays)} static overlay(s), perhaps a logo: they are learnt too")
+        for remark in remarks:
+            console.print(f"  {Path(file.path).name}: {remark}", highlight=False, markup=False)
+    for item in seen.skipped:
+        console.print(f"skipped {item.path}: {item.reason}", highlight=False, markup=False)
+    direction = "none"
+    if seen.direction_degrees is not None:
+        direction = f"{seen.direction_degrees:.0f}° (0 is right, 90 is down)"
+    lines = [
+        f"{seen.seconds:.1f} s in {seen.shots} shots of {seen.file_count} file(s)"
+        + (f", labels: {', '.join(seen.labels)}" if seen.labels else ""),
+        f"motion: {seen.motion * 100:.2f} % of the short side a frame; dominant direction: {direction}",
+        f"mirroring {'on' if seen.mirror else 'off'}: {seen.mirror_reason}",
+        *seen.notes,
+        *found.suggestion.lines(),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def main() -> None:
+    """Entry point: run, and turn errors into one line and an exit code."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(str(error).strip().splitlines()[0], 2)
+    except RerollError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    Console(stderr=True).print(f"reroll: {line}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A run → what its report is made from: samples, a loop, footage windows, reconstructions, curves, commands."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reroll.errors import CheckpointError, FootageError
+from reroll.evaluation.originality import Place
+from reroll.evaluation.report import FootageNote, ReportInput, make_report
+from reroll.footage import Store, Windows, split
+from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.training.monitor import read_rows
+from reroll.training.run import RunRecord
+
+MOST_WINDOWS, MOST_REBUILT = 256, 4
+SAMPLE_SECONDS, LOOP_SECONDS = 3.0, 3.0
+
+
+def write_report(
+    run: Path, record: RunRecord, sampler: Sampler, compare: Sequence[Path], samples: int, denoise_steps: int
+) -> Path:
+    """Sample, measure, and write `report.html` and `report.json` into the run; the page's path.
+
+    Raises:
+        CheckpointError: The decoded footage of the run is gone and cannot be compared with.
+    """
+    try:
+        store = Store.open(Path(record.store))
+    except FootageError as error:
+        raise CheckpointError(
+            f"{run}: the decoded footage it is compared with is gone ({error}); `reroll train` with the same options"
+            " reads it again."
+        ) from None
+    frames = record.plan.window_frames
+    parts = split(store, frames)
+    train, places = _windows(store, Windows(store, parts.train, seed=0, mirror=False), frames)
+    heldout = (
+        _windows(store, Windows(store, parts.heldout, seed=0, mirror=False), frames)[0]
+        if parts.heldout
+        else np.zeros((0, *train.shape[1:]), np.uint8)
+    )
+    length = max(frames, round(SAMPLE_SECONDS * record.fps))
+    base = SampleSettings(frames=length, fps=record.fps, denoise_steps=denoise_steps)
+    made = np.stack([_sample(sampler, base, seed) for seed in range(samples)])
+    looped = SampleSettings(
+        frames=max(8, round(LOOP_SECONDS * record.fps)), fps=record.fps, denoise_steps=denoise_steps, loop=True
+    )
+    rebuilt, rebuilt_of = None, ""
+    if record.model.encoder:
+        originals = (heldout if len(heldout) else train)[:: max(1, len(train) // MOST_REBUILT)][:MOST_REBUILT]
+        rebuilt = originals, np.stack([_rebuild(sampler, window) for window in originals])
+        rebuilt_of = "held-out footage" if len(heldout) else "training footage"
+    config = record.config
+    given = ReportInput(
+        run_dir=run, title=run.name, recipe=config.recipe,
+        settings={"asked": config.model_dump(), "plan": record.plan.model_dump(), "machine": record.engine,
+                  "sampling": {"denoise_steps": denoise_steps, "seconds": SAMPLE_SECONDS, "seeds": f"0-{samples - 1}"}},
+        fps=record.fps, samples=made, train_windows=train, heldout_windows=heldout, split_reason=record.split,
+        metrics=read_rows(run / "metrics.jsonl"), events=read_rows(run / "events.jsonl"),
+        health=[str(row["words"]) for row in read_rows(run / "events.jsonl") if row.get("kind") == "health"
+                and "words" in row],
+        footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
+        commands=_commands(run, record), loop=_sample(sampler, looped, 0), rebuilt=rebuilt, rebuilt_of=rebuilt_of,
+        places=places, footage_clips=_stretches(store, length),
+        other_runs=[other / "report.json" if other.is_dir() else other for other in compare],
+    )  # fmt: skip
+    return make_report(given)
+
+
+def _sample(sampler: Sampler, settings: SampleSettings, seed: int) -> np.ndarray:
+    own = SampleSettings(**{**settings.__dict__, "seed": seed})
+    return np.concatenate(list(sampler.frames(own)))
+
+
+def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:
+    """Footage through Encoder and Decoder: uint8 `T H W 3`."""
+    return np.concatenate(list(sampler.decode(sampler.encode(window))))
+
+
+def _windows(store: Store, windows: Windows, frames: int) -> tuple[np.ndarray, list[Place]]:
+    """Windows at every frame, overlapping by three quarters, so that a copy is found wherever it starts."""
+    step = max(1, frames // 4)
+    starts = [
+        at for span in windows.spans for at in range(span.start, max(span.start + 1, span.stop - frames + 1), step)
+    ]
+    starts = [at for at in starts if any(s.start <= at and at + frames <= s.stop for s in windows.spans)]
+    if not starts:
+        batch = windows.batch(0, batch=8, frames=frames, strides=(1,))
+        return batch.frames, [Place(Path(store.files[0].path).name, 0.0)] * 8
+    picked = [starts[i] for i in np.linspace(0, len(starts) - 1, min(MOST_WINDOWS, len(starts))).astype(int)]
+    places = []
+    for at in picked:
+        file = next(f for f in store.files if f.start <= at < f.stop)
+        places.append(Place(Path(file.path).name, float(store.timestamps[at])))
+    return np.stack([store.frames(at, at + frames) for at in picked]), places
+
+
+def _stretches(store: Store, length: int) -> list[np.ndarray]:
+    """Up to three longer pieces of footage for watching."""
+    longest = sorted(store.shots, key=lambda shot: shot.start - shot.stop)[:3]
+    return [store.frames(shot.start, min(shot.stop, shot.start + length)) for shot in longest]
+
+
+def _commands(run: Path, record: RunRecord) -> list[str]:
+    """The commands that make this run and its samples again."""
+    config = record.config
+    budget = f"--minutes {config.minutes:g}" if config.minutes is not None else f"--steps {config.steps}"
+    footage = " ".join(shlex.quote(path) for path in config.footage)
+    extra = "" if config.model == "auto" else f" --model {config.model}"
+    folder = shlex.quote(str(run))
+    return [
+        f"reroll train {footage} --recipe {config.recipe} {budget} --size {config.size} --seed {config.seed}{extra}"
+        f" -o {folder}",
+        f"reroll sample {folder} --seconds {SAMPLE_SECONDS:g} --seed 0-11 -o out/",
+        f"reroll report {folder}",
+    ]

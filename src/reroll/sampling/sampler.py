@@ -1,0 +1,262 @@
+"""Sampler: a trained model → frames, in constant memory, one sample at a time.
+
+Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, the last ones of each window given to the
+next; then the same network in-betweens them to the frame rate asked for; then the Decoder runs over chunks with
+its halo. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut at
+a place that moves from step to step, their velocities averaged. `gan` needs none of this: its frames are made from
+noise that is known at every time.
+
+A sample depends on its seed and settings only: each has its own generator and is computed with a batch of one.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from reroll.objectives.flow import denoise, schedule
+from reroll.parts.decoder import HALO
+from reroll.parts.model import VideoModel
+from reroll.parts.motion_prior import PATCH
+from reroll.parts.noise import motion_noise
+from reroll.recipes.gan import one_step
+from reroll.training.engine import Engine
+
+GIVEN_FINE = 3
+CHUNK_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What one sample is: `frames` at `fps`, of `seed`; the record an output carries."""
+
+    frames: int
+    fps: float
+    seed: int = 0
+    label: int = -1
+    denoise_steps: int = 20
+    temperature: float = 1.0
+    guidance: float = 1.0
+    loop: bool = False
+
+
+class Sampler:
+    """Samples of one model. `key_gap_seconds` is the largest time step the MotionPrior was trained on."""
+
+    def __init__(
+        self, model: VideoModel, engine: Engine, *, key_gap_seconds: float, window_frames: int = 16
+    ) -> None:
+        self.model, self.engine = model.eval().requires_grad_(False), engine
+        self.key_gap_seconds, self.window_frames = key_gap_seconds, window_frames
+
+    def frames(self, settings: SampleSettings, given: Tensor | None = None) -> Iterator[np.ndarray]:
+        """Chunks of uint8 `T H W 3`, `settings.frames` in all.
+
+        `given` are whitened latents `1 T Z h w` of real frames at `settings.fps` that come directly before the
+        first frame (and are not returned): the clip goes on from them.
+        """
+        with torch.no_grad():
+            if self.model.encoder is None:
+                latents = self._from_noise(settings)
+            elif settings.loop:
+                latents = self._looped(settings)
+            else:
+                latents = self._open(settings, given)
+            if settings.loop:
+                yield from self._decode_ring(torch.cat(list(latents), 1))
+            else:
+                yield from self._decode(latents, given)
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        """uint8 `T H W 3` → whitened latents `1 T Z h w`."""
+        with torch.no_grad(), self.engine.autocast():
+            encoded = [
+                self.model.encode(self.engine.frames(frames[None, at : at + CHUNK_FRAMES]))
+                for at in range(0, len(frames), CHUNK_FRAMES)
+            ]
+        return torch.cat(encoded, 1)
+
+    def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
+        """Whitened latents `1 T Z h w` → uint8 chunks `T H W 3`."""
+        with torch.no_grad():
+            yield from self._decode(iter([latents]), None)
+
+    # Latents of a new clip
+
+    def _open(self, settings: SampleSettings, given: Tensor | None) -> Iterator[Tensor]:
+        """Fine latents of an open clip, segment by segment."""
+        spacing = self._spacing(settings.fps)
+        generator = _generator(settings.seed)
+        past = given[:, -GIVEN_FINE:] if given is not None else self._no_frames()
+        keys = self._keys(settings, spacing, generator, given)
+        left = settings.frames
+        stride = max(1, (self.window_frames - 1 - GIVEN_FINE) // spacing)
+        start = None if given is None else next(keys)
+        if start is None:
+            start = next(keys)
+            yield start
+            left -= 1
+        while left > 0:
+            ends = [next(keys) for _ in range(stride)]
+            fine = self._between(past, [start, *ends], spacing, settings, generator)[:, :left]
+            yield fine
+            left -= fine.shape[1]
+            past, start = torch.cat([past, start, fine], 1)[:, -GIVEN_FINE - 1 : -1], ends[-1]
+
+    def _keys(
+        self, settings: SampleSettings, spacing: int, generator: Generator, given: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Keyframes `1 1 Z h w` without end, `spacing` frames apart; given ones: only the last comes out."""
+        known = self._no_frames()
+        if given is not None:
+            known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
+            yield known[:, -1:]
+        while True:
+            new = self.window_frames - known.shape[1]
+            times = torch.arange(self.window_frames) * (spacing / settings.fps)
+            window = self._denoise(known, new, times, settings, generator)
+            for index in range(known.shape[1], window.shape[1]):
+                yield window[:, index : index + 1]
+            known = window[:, -(self.window_frames // 2) :]
+
+    def _between(
+        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
+    ) -> Tensor:
+        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before."""
+        if spacing == 1:
+            return torch.cat(keys[1:], 1)
+        before, count = past.shape[1], (len(keys) - 1) * spacing + 1
+        known = torch.zeros(1, before + count, *self.model.latent_shape, device=past.device)
+        given = torch.zeros(before + count, dtype=torch.bool)
+        known[:, :before], given[:before] = past, True
+        known[:, before::spacing], given[before::spacing] = torch.cat(keys, 1), True
+        times = torch.arange(before + count) / settings.fps
+        window = self._fill(known, given, times, settings, generator, max(1, settings.denoise_steps // 2))
+        return window[:, before + 1 :]
+
+    def _denoise(
+        self, known: Tensor, new: int, times: Tensor, settings: SampleSettings, generator: Generator
+    ) -> Tensor:
+        """`known` frames followed by `new` ones."""
+        count = known.shape[1] + new
+        padded = torch.zeros(1, count, *self.model.latent_shape, device=known.device)
+        padded[:, : known.shape[1]] = known
+        given = torch.arange(count) < known.shape[1]
+        return self._fill(padded, given, times, settings, generator, settings.denoise_steps)
+
+    def _fill(
+        self, known: Tensor, given: Tensor, times: Tensor, settings: SampleSettings, generator: Generator,
+        steps: int,
+    ) -> Tensor:
+        """Denoise the frames of `1 T Z h w` that are not `given` (`T` bool)."""
+        rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
+        noise = self.engine.noise(known.shape, generator) * settings.temperature
+        with self.engine.autocast():
+            return denoise(
+                self.model.motion_prior, noise, self._to(times.float()[None]),
+                self._to(torch.tensor([settings.label])), steps=steps,
+                given=self._to(given)[None, :, None, None].expand(1, -1, rows, columns), known=known,
+                guidance=settings.guidance,
+            )  # fmt: skip
+
+    # Latents of a loop
+
+    def _looped(self, settings: SampleSettings) -> Iterator[Tensor]:
+        """Fine latents of a ring of `settings.frames` frames."""
+        generator = _generator(settings.seed)
+        count = max(2, round(settings.frames / settings.fps / self.key_gap_seconds))
+        places = [round(i * settings.frames / count) for i in range(count)]
+        keys = self._ring(count, settings, generator)
+        past = self._no_frames()
+        for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
+            pair = [keys[:, index : index + 1], keys[:, (index + 1) % count : (index + 1) % count + 1]]
+            if there == here:
+                continue
+            fine = self._between(past, pair, there - here, settings, generator)
+            piece = torch.cat([pair[0], fine[:, :-1]], 1)
+            yield piece
+            past = torch.cat([past, piece], 1)[:, -GIVEN_FINE:]
+
+    def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
+        """A closed ring of keyframes `1 count Z h w`."""
+        length = min(self.window_frames, max(2, count // 2 + 2))
+        gap = settings.frames / settings.fps / count
+        times = self._to((torch.arange(length) * gap).float()[None])
+        ring = self.engine.noise((1, count, *self.model.latent_shape), generator) * settings.temperature
+        rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
+        weights = self._to(torch.hann_window(length + 2, periodic=False)[1:-1])[None, :, None, None, None]
+        label = self._to(torch.tensor([settings.label]))
+        for now, after in pairwise(schedule(2 * settings.denoise_steps).tolist()):
+            offset = int(torch.randint(count, (1,), generator=generator))
+            total, weight = torch.zeros_like(ring), torch.zeros(1, count, 1, 1, 1, device=ring.device)
+            levels = torch.full((1, length, rows, columns), now, device=ring.device)
+            for start in range(0, count, max(1, length // 2)):
+                place = (torch.arange(length) + start + offset) % count
+                with self.engine.autocast():
+                    velocity = self.model.motion_prior(ring[:, place], levels, times, label)
+                total[:, place] += velocity * weights
+                weight[:, place] += weights
+            ring = ring + (after - now) * total / weight
+        return ring
+
+    # `gan`
+
+    def _from_noise(self, settings: SampleSettings) -> Iterator[Tensor]:
+        """Latents of a clip, or of a loop, frame by frame from noise known at every time."""
+        period = settings.frames / settings.fps if settings.loop else None
+        label = self._to(torch.tensor([settings.label]))
+        for start in range(0, settings.frames, CHUNK_FRAMES):
+            times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
+            noise = motion_noise(times, self.model.latent_shape, _generator(settings.seed), period)
+            with self.engine.autocast():
+                yield one_step(self.model, self._to(noise)[None] * settings.temperature, label)
+
+    # Frames
+
+    def _decode(self, latents: Iterator[Tensor], before: Tensor | None) -> Iterator[np.ndarray]:
+        """Latents in any pieces → frames: each chunk is decoded with its neighbours and cut."""
+        held = before[:, -HALO:] if before is not None else self._no_frames()
+        skip = held.shape[1]
+        for piece in latents:
+            held = torch.cat([held, piece], 1)
+            if held.shape[1] >= skip + HALO + CHUNK_FRAMES:
+                ready = held.shape[1] - HALO
+                yield self._pixels(held)[skip:ready]
+                held, skip = held[:, ready - HALO :], HALO
+        if held.shape[1] > skip:
+            yield self._pixels(held)[skip:]
+
+    def _decode_ring(self, ring: Tensor) -> Iterator[np.ndarray]:
+        """A closed ring of latents → frames, with the context wrapped."""
+        count = ring.shape[1]
+        for start in range(0, count, CHUNK_FRAMES):
+            stop = min(start + CHUNK_FRAMES, count)
+            place = torch.arange(start - HALO, stop + HALO) % count
+            yield self._pixels(ring[:, place])[HALO:-HALO]
+
+    def _pixels(self, latents: Tensor) -> np.ndarray:
+        """Whitened latents `1 T Z h w` → uint8 `T H W 3`."""
+        with self.engine.autocast():
+            frames = self.model.decode(latents)[0]
+        scaled = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def _spacing(self, fps: float) -> int:
+        """Frames from one keyframe to the next."""
+        return max(1, round(self.key_gap_seconds * fps))
+
+    def _no_frames(self) -> Tensor:
+        return torch.zeros(1, 0, *self.model.latent_shape, device=self.engine.device)
+
+    def _to(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.engine.device)
+
+
+def _generator(seed: int) -> Generator:
+    """A sample's own generator."""
+    digest = hashlib.blake2b(f"sample/{seed}".encode(), digest_size=7).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))

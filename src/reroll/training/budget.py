@@ -1,0 +1,218 @@
+"""Minutes → a plan, once, by timing: which model, how many steps per stage.
+
+A few steps of each stage are timed on the real footage. Schedules read the plan's steps only; what the clock says
+later can change the plan (a *re-plan*, logged and replayed on resume), never a schedule directly.
+"""
+
+import time
+from dataclasses import dataclass
+
+from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePlan
+from reroll.errors import UsageError
+from reroll.footage import Store, Windows
+from reroll.footage.inspect import Inspection
+from reroll.recipes import Recipe
+from reroll.training.engine import Engine
+from reroll.training.trainer import Trainer
+
+WINDOW_FRAMES = 16
+KEYS_PER_SECOND = 7.5
+RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
+WANTED_STEPS: dict[ModelName, int] = {"l": 6000, "m": 600, "s": 0}
+"""A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time."""
+TIMED_AT = (0.1, 0.9)
+PREVIEWS, CHECKPOINT_SECONDS = 8, 90.0
+RESERVE = 0.93
+"""Share of the remaining time that is planned for steps; previews and checkpoints take the rest."""
+LEAST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per step of each stage, for one model."""
+
+    model: ModelName
+    seconds: dict[str, float]
+
+    def steps(self, recipe: Recipe, budget_seconds: float) -> int:
+        """Steps of all stages that fit into the time."""
+        return sum(int(budget_seconds * s.share / self.seconds[s.name]) for s in recipe.stages)
+
+    def scaled(self, model: ModelName) -> "Timing":
+        """What another model would take, by the relative cost of the models."""
+        factor = RELATIVE_COST[model] / RELATIVE_COST[self.model]
+        return Timing(model, {name: seconds * factor for name, seconds in self.seconds.items()})
+
+
+SIZES = (32, 48, 64, 96, 128, 192, 256)
+SECONDS_PER_MEGAPIXEL_STEP = 110.0
+"""Core-seconds of an average `vaegan` step of model `m` per megapixel of a frame (benchmarks/speed.py)."""
+WANTED_FOR_SIZE = 900
+"""Steps below which a larger size is not worth it: a sharp 64 beats a blurred 128."""
+
+
+class Suggestion(Frozen):
+    """What could be trained in the time on this machine, before anything is timed."""
+
+    minutes: float
+    cores: int
+    size: int
+    width: int
+    height: int
+    steps: int
+    reason: str
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        return [
+            f"in {self.minutes:g} minutes on {self.cores} cores: --size {self.size} ({self.width}×{self.height}),"
+            f" about {self.steps} steps",
+            f"  because {self.reason}",
+        ]
+
+
+def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
+    """The largest size whose steps suffice, for footage of this shape; an estimate, `train` times for real."""
+
+    def shape(size: int) -> tuple[int, int]:
+        aspect = footage.training_aspect
+        width, height = (size * aspect, size) if aspect >= 1 else (size, size / aspect)
+        return 2 * round(width / 2), 2 * round(height / 2)
+
+    def steps(size: int) -> int:
+        width, height = shape(size)
+        return int(minutes * 60 * cores / (SECONDS_PER_MEGAPIXEL_STEP * width * height / 1e6))
+
+    largest = min((min(file.width, file.height) for file in footage.files), default=SIZES[0])
+    possible = [size for size in SIZES if size <= largest] or [SIZES[0]]
+    enough = [size for size in possible if steps(size) >= WANTED_FOR_SIZE]
+    size = enough[-1] if enough else possible[0]
+    width, height = shape(size)
+    larger = possible[possible.index(size) + 1] if size != possible[-1] else None
+    reason = (
+        f"a larger picture would get {steps(larger)} steps, and under {WANTED_FOR_SIZE} it stays blurred"
+        if larger
+        else "the footage itself is no larger"
+    )
+    if not enough:
+        reason = f"even the smallest size gets only {steps(size)} steps; give more minutes"
+    return Suggestion(
+        minutes=minutes, cores=cores, size=size, width=width, height=height, steps=steps(size), reason=reason
+    )
+
+
+def choose_strides(store: Store, fps: float) -> tuple[int, ...]:
+    """Strides windows are drawn at: every frame, and up to 6-8 frames a second if the shots are long enough."""
+    longest = max(shot.stop - shot.start for shot in store.shots)
+    coarse = min(max(1, round(fps / KEYS_PER_SECOND)), max(1, (longest - 1) // (WINDOW_FRAMES - 1)))
+    return tuple(sorted({1, max(1, coarse // 2), coarse}))
+
+
+def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
+    """The preset with what the footage decides."""
+    return ModelConfig(
+        height=store.height, width=store.width, encoder=recipe.has_encoder, labels=tuple(store.labels),
+        **PRESETS[model],  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def time_model(
+    engine: Engine, recipe: Recipe, model: ModelName, store: Store, windows: Windows, plan: Plan, seed: int
+) -> Timing:
+    """Time steps at two places of every stage, after one that warms up; nothing of it is kept."""
+    trial = plan.model_copy(
+        update={"stages": tuple(StagePlan(name=s.name, steps=1000) for s in recipe.stages)}
+    )
+    trainer = Trainer(engine, recipe, model_config(model, recipe, store), store, windows, trial, seed)
+    seconds = {}
+    for index, stage in enumerate(recipe.stages):
+        trainer.enter_stage(index, timing=True)
+        trainer.train_step(index * 1000 + 500)
+        started = time.perf_counter()
+        for place in TIMED_AT:
+            trainer.train_step(index * 1000 + int(1000 * place))
+        engine.synchronize()
+        seconds[stage.name] = (time.perf_counter() - started) / len(TIMED_AT)
+    return Timing(model, seconds)
+
+
+def plan_stages(recipe: Recipe, timing: Timing, budget_seconds: float) -> tuple[StagePlan, ...]:
+    """Steps per stage that fill the time. UsageError when it is too short to train anything."""
+    usable = budget_seconds * RESERVE
+    steps = [int(usable * s.share / timing.seconds[s.name]) for s in recipe.stages]
+    if min(steps) < LEAST_STEPS:
+        each = sum(LEAST_STEPS * timing.seconds[s.name] for s in recipe.stages)
+        least = max(LEAST_STEPS * timing.seconds[s.name] / s.share for s in recipe.stages) / RESERVE
+        raise UsageError(
+            f"--minutes is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left after reading the footage, and"
+            f" {max(least, each) / 60:.1f} are the least for this size; give more minutes or a smaller --size."
+        )
+    return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, steps, strict=True))
+
+
+def split_steps(recipe: Recipe, steps: int) -> tuple[StagePlan, ...]:
+    """`--steps` given outright, divided among the stages by their shares."""
+    counts = [max(1, round(steps * s.share)) for s in recipe.stages]
+    return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, counts, strict=True))
+
+
+def make_plan(
+    engine: Engine, recipe: Recipe, store: Store, windows: Windows, *, fps: float, model: str, seed: int,
+    steps: int | None, seconds_left: float | None, mirror: bool, started: float,
+) -> Plan:  # fmt: skip
+    """The plan for `steps`, or for `seconds_left` seconds counted from `started` (monotonic).
+
+    Raises:
+        UsageError: The time is too short.
+    """
+    base = Plan(
+        model="m" if model == "auto" else model,  # type: ignore[arg-type]
+        stages=tuple(StagePlan(name=s.name, steps=1) for s in recipe.stages),
+        window_frames=WINDOW_FRAMES, strides=choose_strides(store, fps), mirror=mirror, preview_every=1,
+        checkpoint_every=1,
+    )  # fmt: skip
+    if steps is not None:
+        chosen: ModelName = "s" if model == "auto" else model  # type: ignore[assignment]
+        stages = split_steps(recipe, steps)
+        total = sum(stage.steps for stage in stages)
+        return base.model_copy(
+            update={
+                "model": chosen, "stages": stages, "preview_every": max(1, total // PREVIEWS),
+                "checkpoint_every": max(1, total // 10),
+            }
+        )  # fmt: skip
+    assert seconds_left is not None
+    deadline = started + seconds_left
+    first: ModelName = "s" if model == "auto" and seconds_left < 600 else base.model
+    timing = time_model(engine, recipe, first, store, windows, base, seed)
+    if model == "auto":
+        left = (deadline - time.monotonic()) * RESERVE
+        sizes: tuple[ModelName, ...] = ("l", "m", "s")
+        best = next(m for m in sizes if timing.scaled(m).steps(recipe, left) >= WANTED_STEPS[m])
+        if best != first:
+            timing = time_model(engine, recipe, best, store, windows, base, seed)
+    stages = plan_stages(recipe, timing, deadline - time.monotonic())
+    total = sum(stage.steps for stage in stages)
+    mean_step = seconds_left / total
+    return base.model_copy(
+        update={
+            "model": timing.model, "stages": stages, "seconds_per_step": timing.seconds,
+            "preview_every": max(1, total // PREVIEWS),
+            "checkpoint_every": max(1, int(CHECKPOINT_SECONDS / mean_step)),
+        }
+    )  # fmt: skip
+
+
+def replan(plan: Plan, step: int, seconds_needed: float, seconds_left: float) -> tuple[StagePlan, ...] | None:
+    """Stages with the steps still to come scaled to the time left; None when it holds within 4 %."""
+    if seconds_needed <= 0 or abs(seconds_left / seconds_needed - 1) < 0.04:
+        return None
+    factor = max(0.1, seconds_left / seconds_needed)
+    stages, begin = [], 0
+    for stage in plan.stages:
+        done = min(max(0, step - begin), stage.steps)
+        begin += stage.steps
+        to_come = stage.steps - done
+        rest = max(1, round(to_come * factor)) if to_come else 0
+        stages.append(stage.model_copy(update={"steps": done + rest}))
+    return tuple(stages)

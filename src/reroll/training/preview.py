@@ -1,0 +1,72 @@
+"""Previews: what a run makes now, from the same seeds each time, kept as a history.
+
+While the autoencoder trains, a preview is footage above its reconstruction; afterwards it is samples, one a row.
+Written as `previews/step-00001200.png` and `.mp4`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reroll.export.media import write_grid, write_video
+from reroll.objectives.variational import signal_to_noise
+from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.training.trainer import Trainer
+
+SAMPLES, SECONDS, COLUMNS = 3, 2.0, 8
+
+
+def preview(trainer: Trainer, fps: float, heldout: np.ndarray, run: Path, done_steps: int) -> dict[str, float]:
+    """Write the preview after `done_steps` steps and return what was measured on it.
+
+    `heldout` are fixed windows of footage, uint8 `N T H W 3`: held out if the footage allows it.
+    """
+    trainer.ema.eval()
+    measured: dict[str, float] = {}
+    if trainer.recipe.has_encoder and trainer.stage_name == "autoencoder":
+        rebuilt, measured["preview_psnr"] = reconstruct(trainer, heldout)
+        shown = np.concatenate([heldout[:2], rebuilt[:2]])
+        film = np.concatenate([np.concatenate(list(pair), 1) for pair in zip(heldout, rebuilt, strict=True)])
+    else:
+        gap = max(trainer.plan.strides) / fps
+        sampler = Sampler(trainer.ema, trainer.engine, key_gap_seconds=gap)
+        frames = max(2, round(SECONDS * fps))
+        shown = np.stack(
+            [
+                np.concatenate(list(sampler.frames(SampleSettings(frames=frames, fps=fps, seed=seed))))
+                for seed in range(SAMPLES)
+            ]
+        )
+        film = np.concatenate(list(shown), 2)
+        measured["motion_energy"] = motion_energy(shown) / max(1e-6, motion_energy(heldout))
+    folder = run / "previews"
+    folder.mkdir(exist_ok=True)
+    write_grid(folder / f"step-{done_steps:08d}.png", shown, COLUMNS)
+    write_video(folder / f"step-{done_steps:08d}.mp4", even(film), fps)
+    return measured
+
+
+@torch.no_grad()
+def reconstruct(trainer: Trainer, frames: np.ndarray) -> tuple[np.ndarray, float]:
+    """Averaged weights' reconstruction of uint8 `N T H W 3`, and its PSNR in dB."""
+    rebuilt, ratios = [], []
+    for window in frames:
+        real = trainer.engine.frames(window[None])
+        with trainer.autocast():
+            decoded = trainer.ema.decode_raw(trainer.ema.posterior(real)[0])
+        ratios.append(signal_to_noise(decoded, real).item())
+        pixels = ((decoded[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        rebuilt.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    return np.stack(rebuilt), float(np.mean(ratios))
+
+
+def motion_energy(clips: np.ndarray) -> float:
+    """Mean squared change from frame to frame of uint8 `N T H W 3`."""
+    return float(np.square(np.diff(clips.astype(np.float32), axis=1)).mean())
+
+
+def even(film: np.ndarray) -> np.ndarray:
+    """Frames with a last row or column dropped where H.264 needs even sizes."""
+    height, width = film.shape[1:3]
+    return np.ascontiguousarray(film[:, : height - height % 2, : width - width % 2])

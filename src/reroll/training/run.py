@@ -1,0 +1,101 @@
+"""A run's directory: what is where, and `run.json`, which says what the run is.
+
+    run.json          what was asked, the model, the plan, the machine, the footage's hashes
+    metrics.jsonl     one row a step            events.jsonl   re-plans, roll-backs, stops
+    checkpoints/      see checkpoint.py         previews/      fixed-seed pictures and clips, kept as a history
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
+from reroll.errors import CheckpointError
+from reroll.export.media import atomic_path
+from reroll.parts.model import VideoModel
+from reroll.training import checkpoint
+
+FORMAT = 1
+
+
+class FootageRecord(Frozen):
+    """One file a run was trained on."""
+
+    path: str
+    sha256: str
+    seconds: float
+    frames: int
+    label: str | None = None
+
+
+class RunRecord(Frozen):
+    """The content of `run.json`."""
+
+    format: int = FORMAT
+    version: str
+    config: TrainingConfig
+    model: ModelConfig
+    plan: Plan
+    engine: dict[str, Any]
+    footage: tuple[FootageRecord, ...]
+    store: str
+    fingerprint: str
+    fps: float
+    split: str
+    notes: tuple[str, ...] = ()
+    status: Literal["training", "stopped", "finished", "diverged"] = "training"
+
+    @property
+    def key_gap_seconds(self) -> float:
+        """The largest time step windows are drawn at."""
+        return max(self.plan.strides) / self.fps
+
+
+def read_record(run: Path) -> RunRecord:
+    """`run.json` of a run; CheckpointError if there is none or it cannot be understood."""
+    path = run / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{run}: no run here (run.json is missing); train one with `reroll train`.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}).") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: written by another version of reroll; this one reads format {FORMAT}.")
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path}: damaged at {where} ({first['msg']}).") from None
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Write `run.json`, whole or not at all."""
+    with atomic_path(run / "run.json") as temporary:
+        temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(run: Path, record: RunRecord) -> tuple[VideoModel, int]:
+    """The averaged (EMA) weights of the newest checkpoint that verifies, on the CPU, and its step."""
+    loaded = checkpoint.load_newest(run / "checkpoints", finite_only=True)
+    if loaded is None:
+        raise CheckpointError(f"{run}: no checkpoint to sample from yet; let `reroll train` go on first.")
+    model = VideoModel(record.model)
+    restore(model, loaded.tensors.get("ema", {}), loaded.path)
+    return model, loaded.step
+
+
+def restore(module: VideoModel | Any, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load weights, naming the tensor that does not fit."""
+    expected = module.state_dict()
+    for name, value in expected.items():
+        if name not in tensors:
+            raise CheckpointError(f"{path}: {name} is missing; the checkpoint is of another architecture.")
+        if tensors[name].shape != value.shape:
+            found, wanted = list(tensors[name].shape), list(value.shape)
+            raise CheckpointError(f"{path}: {name} is {found}, this model needs {wanted}.")
+    module.load_state_dict({name: tensors[name] for name in expected})

@@ -1,0 +1,217 @@
+"""Trainer: everything a training step needs and changes, as the `Context` that recipes are given.
+
+Every random choice of a step is a pure function of (seed, step, purpose), every schedule of (stage, step): no
+random state has to be saved, and a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from reroll.config import ModelConfig, Plan
+from reroll.footage import Store, Windows
+from reroll.parts.discriminator import Discriminator
+from reroll.parts.model import VideoModel
+from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
+from reroll.training.engine import Engine
+from reroll.training.optimizer import Muon
+
+WARM_UP_STEPS = 20
+CACHED_FRAMES = 20_000
+AUGMENT_TARGET, AUGMENT_SPEED, AUGMENT_MOST = 0.6, 0.005, 0.8
+ENCODE_FRAMES = 16
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss term or a gradient is not finite; nothing was changed. The message names it."""
+
+
+def rate_factor(progress: float, step: int) -> float:
+    """Learning rate over a stage, relative to its peak: warm-up, flat, then a straight line to zero."""
+    warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
+    return warm_up * min(1.0, max(0.02, (1 - progress) / 0.6))
+
+
+def average_decay(step: int, steps: int) -> float:
+    """Decay of the EMA: its half-life is 3 % of the stage, and shorter while the stage is young."""
+    half_life = max(1.0, min(0.03 * steps, 0.1 * step))
+    return float(0.5 ** (1 / half_life))
+
+
+class Trainer:
+    """Networks, their EMA, the current stage's optimizers; a recipe's `Context`."""
+
+    def __init__(
+        self, engine: Engine, recipe: Recipe, config: ModelConfig, store: Store, windows: Windows, plan: Plan,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self.engine, self.recipe, self.store, self.data = engine, recipe, store, windows
+        self.plan, self.seed = plan, seed
+        torch.manual_seed(seed)
+        model = engine.setup(VideoModel(config))
+        judge = engine.setup(Discriminator(config.discriminator_widths)) if recipe.has_discriminator else None
+        self.networks = Networks(model, judge)
+        self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.augmentation = 0.0
+        self.rate_scale = 1.0
+        self.optimizers: dict[str, Muon] = {}
+        self.specs: dict[str, OptimizerSpec] = {}
+        self.stage, self.step, self.global_step, self.progress = 0, 0, 0, 0.0
+        self.generator = engine.generator(seed)
+        self._draws, self.frames_in_step = 0, 0
+        self._latents: list[Tensor] = []
+
+    @property
+    def stage_name(self) -> str:
+        """The current stage's name."""
+        return self.plan.stages[self.stage].name
+
+    def enter_stage(self, stage: int, *, resumed: bool = False, timing: bool = False) -> None:
+        """Make the stage's optimizers; a new stage starts from the averaged weights of the one before.
+
+        `timing` leaves out what is done once and not in every step: latents of blank statistics will do.
+        """
+        self.stage = stage
+        if stage > 0 and not resumed:
+            self.networks.model.load_state_dict(self.ema.state_dict())
+        self.specs = self.recipe.optimizers(self.stage_name, self.networks)
+        compute = torch.bfloat16 if self.engine.precision == "bf16" else torch.float32
+        self.optimizers = {
+            name: Muon(spec.parameters, spec.learning_rate, betas=spec.betas, compute=compute)
+            for name, spec in self.specs.items()
+        }
+        if self.recipe.has_encoder and self.stage_name != "autoencoder":
+            if timing:
+                self._latents = [torch.randn(self.store.frame_count, *self.networks.model.latent_shape)] * 2
+            else:
+                self._cache_latents()
+
+    def train_step(self, global_step: int) -> dict[str, float]:
+        """One step of the recipe, then the averages. Raises NonFiniteError."""
+        stage, self.step = self.plan.locate(global_step)
+        self.global_step, steps = global_step, self.plan.stages[stage].steps
+        self.progress = self.step / steps
+        self.generator, self._draws = self.generator_for("step"), 0
+        self.frames_in_step = 0
+        for name, optimizer in self.optimizers.items():
+            spec = self.specs[name]
+            factor = rate_factor(0.0 if spec.constant else self.progress, self.step) * self.rate_scale
+            for group in optimizer.param_groups:
+                group["lr"] = spec.learning_rate * factor
+        logged = self.recipe.step(self.stage_name, self)
+        self._average(average_decay(self.step, steps))
+        if "margin_sign" in logged:
+            toward = 1 if logged["margin_sign"] > AUGMENT_TARGET else -1
+            self.augmentation = min(AUGMENT_MOST, max(0.0, self.augmentation + toward * AUGMENT_SPEED))
+            logged["augmentation"] = self.augmentation
+        return logged
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        trained = {id(p) for spec in self.specs.values() for p in spec.parameters}
+        pairs = [
+            (mean, p)
+            for mean, p in zip(self.ema.parameters(), self.networks.model.parameters(), strict=True)
+            if id(p) in trained
+        ]
+        torch._foreach_lerp_([mean for mean, _ in pairs], [p for _, p in pairs], 1 - decay)
+
+    # What recipes are given (Context)
+
+    def windows(self, batch: int, frames: int) -> Footage:
+        drawn = self.data.batch(self._draw(), batch=batch, frames=frames, strides=self.plan.strides)
+        return self._footage(self.engine.frames(drawn.frames), drawn.timestamps, drawn.labels)
+
+    def latents(self, batch: int) -> Footage:
+        frames, strides = self.plan.window_frames, self.plan.strides
+        index = self._draw()
+        if self._latents:
+            drawn = self.data.draw(index, batch=batch, frames=frames, strides=strides)
+            indices = torch.from_numpy(drawn.indices)
+            rows = [
+                self._latents[int(mirrored)][row]
+                for row, mirrored in zip(indices, drawn.mirrored, strict=True)
+            ]
+            return self._footage(torch.stack(rows), drawn.timestamps, drawn.labels)
+        read = self.data.batch(index, batch=batch, frames=frames, strides=strides)
+        with torch.no_grad(), self.autocast():
+            encoded = self.networks.model.encode(self.engine.frames(read.frames))
+        return self._footage(encoded, read.timestamps, read.labels)
+
+    def noise(self, *shape: int) -> Tensor:
+        return self.engine.noise(shape, self.generator)
+
+    def generator_for(self, purpose: str) -> Generator:
+        text = f"{self.seed}/{self.global_step}/{purpose}".encode()
+        digest = hashlib.blake2b(text, digest_size=7).digest()
+        return self.engine.generator(int.from_bytes(digest, "big"))
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.engine.device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return self.engine.autocast()
+
+    def full_precision(self) -> AbstractContextManager[Any]:
+        return self.engine.full_precision()
+
+    def update(
+        self, optimizer: str, terms: Mapping[str, Tensor], extra: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise NonFiniteError(f"{self.stage_name}: {name} is {term.item()}")
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        roots: Sequence[Tensor] = [total] if extra is None else [total, extra[0]]
+        gradients = None if extra is None else [torch.ones_like(total), extra[1]]
+        parameters = self.specs[optimizer].parameters
+        for parameter in parameters:
+            parameter.grad = None
+        torch.autograd.backward(roots, gradients, inputs=[p for p in parameters if p.requires_grad])
+        present = [p.grad for p in parameters if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(present)):
+            raise NonFiniteError(f"{self.stage_name}: the gradient of {' + '.join(terms)} is not finite")
+        self.optimizers[optimizer].step()
+
+    def _draw(self) -> int:
+        """The index of the next batch: unique to this step and call."""
+        self._draws += 1
+        return self.global_step * 16 + self._draws
+
+    def _footage(self, data: Tensor, timestamps: np.ndarray, labels: np.ndarray) -> Footage:
+        self.frames_in_step += timestamps.size
+        return Footage(
+            self.to_device(data), self.engine.tensor(timestamps.astype(np.float32)), self.engine.tensor(labels)
+        )
+
+    @torch.no_grad()
+    def _cache_latents(self) -> None:
+        """Measure the latents' statistics, and keep all of them when the footage is small enough."""
+        model, count = self.networks.model, self.store.frame_count
+        keep = count <= CACHED_FRAMES
+        pick = np.linspace(0, count - 1, min(count, 2048)).astype(np.int64)
+        raw = [self._encode(range(count) if keep else pick.tolist(), mirrored=False)]
+        if keep and self.data.mirror:
+            raw.append(self._encode(range(count), mirrored=True))
+        mean, scale = raw[0].mean((0, 2, 3)), raw[0].std((0, 2, 3)).clamp(min=1e-3)
+        for owner in (model, self.ema):
+            owner.latent_mean.copy_(mean)
+            owner.latent_scale.copy_(scale)
+        self._latents = [model.whiten(each).cpu() for each in raw] if keep else []
+
+    def _encode(self, indices: Sequence[int], *, mirrored: bool) -> Tensor:
+        """Raw posterior means `N Z h w` of stored frames."""
+        found = []
+        for at in range(0, len(indices), ENCODE_FRAMES):
+            frames = np.concatenate([self.store.frames(i, i + 1) for i in indices[at : at + ENCODE_FRAMES]])
+            if mirrored:
+                frames = np.ascontiguousarray(frames[:, :, ::-1])
+            with self.autocast():
+                found.append(self.networks.model.posterior(self.engine.frames(frames)[None])[0][0].float())
+        return torch.cat(found)
