@@ -67,7 +67,7 @@ def given(tmp_path_factory, moving_textures, few_draws):
         commands=[f"reroll train '{NASTY}'"],
         loop=train[0],
         rebuilt=(train[:2], train[:2]),
-        rebuilt_of="held-out",
+        rebuilt_of="held-out footage",
         places=[Place(NASTY, float(i)) for i in range(9)],
     )
 
@@ -117,6 +117,7 @@ def test_the_page_says_what_matters(given):
         "Nearest footage",
         "in multiples of clean footage",
         "By clip: two of nine are held out.",
+        "Left, held-out footage; right",
         "PSNR",
         "model.width",
         "CC0",

@@ -115,8 +115,8 @@ def judge(
 ) -> Judgement:
     """Measure samples against footage; the module's first lines give the shapes and the choice of reference.
 
-    `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out"), `places` where
-    each training window was taken from.
+    `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out footage"), `places`
+    where each training window was taken from.
     """
     _check(samples, train, heldout)
     frames = min(samples.shape[1], train.shape[1])
