@@ -30,6 +30,10 @@ SAME_PICTURE_CORRELATION = 0.75
 FLASH_FRAMES = 2
 """A picture that comes back within so many frames was interrupted by a flash, not by a cut."""
 
+STANDING_OUT = 2.0
+"""A cut changes the picture so many times as much as the median change around it; fast motion goes on, a cut does
+not."""
+
 REPEAT_MEAN, REPEAT_MAX = 0.05, 0.75
 """A frame that differs from the last kept one by less (grey levels: mean, and largest local) is a repeat."""
 
@@ -51,11 +55,11 @@ def glance(image: np.ndarray) -> np.ndarray:
 
 
 def _pattern(small: np.ndarray) -> np.ndarray:
-    """Zero-mean, unit-norm brightness pattern of a glance, 32x32 whatever its size; zeros where flat."""
-    grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    centred = grey.astype(np.float32) - grey.mean()
+    """Zero-mean, unit-norm colour pattern of a glance, 32x32 whatever its size; zeros where flat."""
+    shrunk = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    centred = shrunk - shrunk.mean((0, 1))
     norm = float(np.linalg.norm(centred))
-    return centred / norm if norm > 32.0 else np.zeros_like(centred)
+    return centred / norm if norm > 48.0 else np.zeros_like(centred)
 
 
 class CutFinder:
@@ -100,14 +104,22 @@ class CutFinder:
         return sorted(cut for cut in cuts if self._is_cut(cut))
 
     def _is_cut(self, cut: int) -> bool:
-        """No frame from `cut` to `FLASH_FRAMES` later shows the picture before it."""
+        """Nothing shown just before `cut` is shown again just after, and the change stands out from those around."""
         if cut <= self._first:
             return False
-        before = self._patterns[cut - 1 - self._first]
-        after = self._patterns[cut - self._first : cut + FLASH_FRAMES + 1 - self._first]
-        flat = [not pattern.any() for pattern in (before, *after)]
-        alike = [float((before * pattern).sum()) > SAME_PICTURE_CORRELATION for pattern in after]
-        return not any(alike) and not (flat[0] and all(flat))
+        at = cut - self._first
+        before = self._patterns[max(0, at - 1 - FLASH_FRAMES) : at]
+        after = self._patterns[at : at + FLASH_FRAMES + 1]
+        if not any(pattern.any() for pattern in (before[-1], *after)):
+            return False
+        returns = any(_likeness(one, other) > SAME_PICTURE_CORRELATION for one in before for other in after)
+        changes = [1 - _likeness(*pair) for pair in itertools.pairwise(self._patterns)]
+        return not returns and changes[at - 1] > STANDING_OUT * float(np.median(changes))
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two patterns."""
+    return float(np.vdot(one, other))
 
 
 def _level(small: np.ndarray) -> np.ndarray:
