@@ -1,10 +1,10 @@
 """reroll as a library: what the command line does, and nothing else.
 
-    inspection = reroll.inspect(["stream.mp4"])
-    reroll.train(["stream.mp4"], "runs/stream", recipe="vaegan", minutes=20)
-    generator = reroll.load("runs/stream")
-    clip = generator.sample(seconds=10, seed=3)      # plays in a notebook
-    clip.save("out/stream.mp4")
+inspection = reroll.inspect(["stream.mp4"])
+reroll.train(["stream.mp4"], "runs/stream", recipe="vaegan", minutes=20)
+generator = reroll.load("runs/stream")
+clip = generator.sample(seconds=10, seed=3)      # plays in a notebook
+clip.save("out/stream.mp4")
 """
 
 import json
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
-
 
 from reroll.config import Frozen, TrainingConfig
 from reroll.errors import UsageError
@@ -56,7 +55,7 @@ def inspect(footage: str | Path | Sequence[str | Path], *, minutes: float = 20.0
 
 
 def report(
-    run: str | Path, *, compare: Sequence[str | Path] = (), samples: int = 12, threads: int | None = None
+    run: str | Path, *, compare: Sequence[str | Path] = (), samples: int = 8, threads: int | None = None
 ) -> tuple[Path, str]:
     """Write `report.html` and `report.json` into the run; returns the page and its verdict in two sentences.
 
@@ -79,7 +78,7 @@ def train(
     *,
     add_minutes: float | None = None,
     console: Console | None = None,
-    **options: Any,
+    **options: Any,  # noqa: ANN401
 ) -> RunRecord:
     """Train, or go on with, the run in folder `output`; options are those of `TrainingConfig`.
 
@@ -98,9 +97,7 @@ def train(
         first = error.errors()[0]
         where = str(first["loc"][0]) if first["loc"] else "options"
         raise UsageError(f"--{where} {first.get('input')!r}: {first['msg'].lower()}.") from None
-    return _train(
-        config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console
-    )
+    return _train(config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console)
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":
@@ -129,26 +126,30 @@ class Generator:
         """The footage's frame rate."""
         return self.record.fps
 
-    def sample(self, seconds: float = 5.0, **options: Any) -> Clip:
+    def sample(self, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
         """One new clip; options are those of `settings`."""
         settings = self.settings(seconds, **options)
         self._check_memory(settings)
         return Clip(
-            np.concatenate(list(self.sampler.frames(settings))), settings.fps, self.output_record("sample", settings)
+            np.concatenate(list(self.sampler.frames(settings))),
+            settings.fps,
+            self.output_record("sample", settings),
         )
 
-    def sample_to(self, path: str | Path, seconds: float = 5.0, **options: Any) -> Path:
+    def sample_to(self, path: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
         """One new clip, written as it is made: any length in constant memory."""
         settings = self.settings(seconds, **options)
-        return self._write(path, settings, self.sampler.frames(settings), self.output_record("sample", settings))
+        return self._write(
+            path, settings, self.sampler.frames(settings), self.output_record("sample", settings)
+        )
 
-    def extend(self, take: str | Path, seconds: float = 5.0, **options: Any) -> Clip:
+    def extend(self, take: str | Path, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
         """The take (a video or a picture) followed by new frames."""
         settings, frames, record = self._extension(Path(take), seconds, options)
         self._check_memory(settings)
         return Clip(np.concatenate(list(frames)), settings.fps, record)
 
-    def extend_to(self, path: str | Path, take: str | Path, seconds: float = 5.0, **options: Any) -> Path:
+    def extend_to(self, path: str | Path, take: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
         """`extend`, written as it is made."""
         settings, frames, record = self._extension(Path(take), seconds, options)
         return self._write(path, settings, frames, record)
@@ -215,7 +216,9 @@ class Generator:
             raise UsageError("extend makes no loops; use sample --loop.")
         about = probe(take)
         rate = self.fps if about.is_picture or not about.fps else about.fps
-        settings = self.settings(seconds, **({"fps": rate} | {k: v for k, v in options.items() if v is not None}))
+        settings = self.settings(
+            seconds, **({"fps": rate} | {k: v for k, v in options.items() if v is not None})
+        )
         record = self.output_record("extend", settings) | {"take": take.name}
         return settings, self._extended(take, about.is_picture, settings), record
 
@@ -244,7 +247,9 @@ class Generator:
     def _write(
         self, path: str | Path, settings: SampleSettings, frames: Iterator[np.ndarray], record: dict[str, Any]
     ) -> Path:
-        with VideoWriter(path, settings.fps, self.record.model.height, self.record.model.width, record) as writer:
+        with VideoWriter(
+            path, settings.fps, self.record.model.height, self.record.model.width, record
+        ) as writer:
             for chunk in frames:
                 writer.write(chunk)
         return Path(path)
@@ -253,8 +258,8 @@ class Generator:
         needed = settings.frames * self.record.model.height * self.record.model.width * 3
         if needed > LONGEST_IN_MEMORY_BYTES:
             raise UsageError(
-                f"a clip of {settings.frames} frames needs {needed / 1e9:.1f} GB as a whole; use sample_to or extend_to,"
-                " which write it as it is made."
+                f"a clip of {settings.frames} frames needs {needed / 1e9:.1f} GB as a whole; use sample_to or"
+                " extend_to, which write it as it is made."
             )
 
 

@@ -84,7 +84,9 @@ def train(
     console = Console()
     console.print(f"{record.status}: {output}", highlight=False, markup=False)
     console.print(f"  previews in {output / 'previews'}", highlight=False, markup=False)
-    console.print(f"  next: reroll sample {output} --seconds 10 --count 8 -o out/", highlight=False, markup=False)
+    console.print(
+        f"  next: reroll sample {output} --seconds 10 --count 8 -o out/", highlight=False, markup=False
+    )
 
 
 @app.command
@@ -176,16 +178,17 @@ def extend(
     if output.suffix.lower() != ".mp4":
         raise UsageError(f"-o {output}: give a file that ends in .mp4.")
     generator = api.load(run, device=device, threads=threads)
-    print(
-        generator.extend_to(
-            output, take, seconds, seed=seed, fps=fps, label=label, denoise_steps=denoise_steps,
-            temperature=temperature,
-        )  # fmt: skip
-    )
+    written = generator.extend_to(
+        output, take, seconds, seed=seed, fps=fps, label=label, denoise_steps=denoise_steps,
+        temperature=temperature,
+    )  # fmt: skip
+    print(written)
 
 
 @app.command
-def report(run: Path, /, *, compare: list[Path] | None = None, samples: int = 12, threads: int | None = None) -> None:
+def report(
+    run: Path, /, *, compare: list[Path] | None = None, samples: int = 8, threads: int | None = None
+) -> None:
     """One HTML page: curves, samples beside footage, distances, nearest footage.
 
     Args:
@@ -253,7 +256,7 @@ def _print_inspection(found: "api.FootageReport") -> None:  # type: ignore[name-
         console.print(f"skipped {item.path}: {item.reason}", highlight=False, markup=False)
     direction = "none"
     if seen.direction_degrees is not None:
-        direction = f"{seen.direction_degrees:.0f}° (0 is right, 90 is down)"
+        direction = f"{seen.direction_degrees:.0f}° (0 is right, 90 is up)"
     lines = [
         f"{seen.seconds:.1f} s in {seen.shots} shots of {seen.file_count} file(s)"
         + (f", labels: {', '.join(seen.labels)}" if seen.labels else ""),

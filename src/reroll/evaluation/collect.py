@@ -15,7 +15,7 @@ from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord
 
 MOST_WINDOWS, MOST_REBUILT = 256, 4
-SAMPLE_SECONDS, LOOP_SECONDS = 3.0, 3.0
+SAMPLE_SECONDS, LOOP_SECONDS = 6.0, 3.0
 
 
 def write_report(
@@ -35,9 +35,9 @@ def write_report(
         ) from None
     frames = record.plan.window_frames
     parts = split(store, frames)
-    train, places = _windows(store, Windows(store, parts.train, seed=0, mirror=False), frames)
+    train, places = _windows(store, Windows(store, parts.train, seed=0, mirror=False), frames, frames // 4)
     heldout = (
-        _windows(store, Windows(store, parts.heldout, seed=0, mirror=False), frames)[0]
+        _windows(store, Windows(store, parts.heldout, seed=0, mirror=False), frames, frames)[0]
         if parts.heldout
         else np.zeros((0, *train.shape[1:]), np.uint8)
     )
@@ -45,7 +45,10 @@ def write_report(
     base = SampleSettings(frames=length, fps=record.fps, denoise_steps=denoise_steps)
     made = np.stack([_sample(sampler, base, seed) for seed in range(samples)])
     looped = SampleSettings(
-        frames=max(8, round(LOOP_SECONDS * record.fps)), fps=record.fps, denoise_steps=denoise_steps, loop=True
+        frames=max(8, round(LOOP_SECONDS * record.fps)),
+        fps=record.fps,
+        denoise_steps=denoise_steps,
+        loop=True,
     )
     rebuilt, rebuilt_of = None, ""
     if record.model.encoder:
@@ -79,11 +82,12 @@ def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:
     return np.concatenate(list(sampler.decode(sampler.encode(window))))
 
 
-def _windows(store: Store, windows: Windows, frames: int) -> tuple[np.ndarray, list[Place]]:
-    """Windows at every frame, overlapping by three quarters, so that a copy is found wherever it starts."""
-    step = max(1, frames // 4)
+def _windows(store: Store, windows: Windows, frames: int, step: int) -> tuple[np.ndarray, list[Place]]:
+    """Windows that begin every `step` frames (overlapping ones find a copy wherever it starts), and their places."""
     starts = [
-        at for span in windows.spans for at in range(span.start, max(span.start + 1, span.stop - frames + 1), step)
+        at
+        for span in windows.spans
+        for at in range(span.start, max(span.start + 1, span.stop - frames + 1), step)
     ]
     starts = [at for at in starts if any(s.start <= at and at + frames <= s.stop for s in windows.spans)]
     if not starts:

@@ -69,5 +69,7 @@ class Discriminator(nn.Module):
         before = torch.cat([clip[:, :1], clip[:, :-1]], 1)
         after = torch.cat([clip[:, 1:], clip[:, -1:]], 1)
         gap = (times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)
-        step = gap.clamp(min=1e-3).log()[:, None, None, None, None].expand(*clip.shape[:2], 1, *clip.shape[3:])
+        step = (
+            gap.clamp(min=1e-3).log()[:, None, None, None, None].expand(*clip.shape[:2], 1, *clip.shape[3:])
+        )
         return torch.cat([before, clip, after, step.to(clip.dtype)], 2).flatten(0, 1)

@@ -33,8 +33,8 @@ def rotary_angles(times: Tensor, rows: int, columns: int, head_width: int) -> Te
     in_time, in_space = pairs - 2 * (pairs // 4), pairs // 4
 
     def frequencies(count: int, slowest: float, fastest: float) -> Tensor:
-        return 2 * math.pi / torch.logspace(
-            math.log10(slowest), math.log10(fastest), count, device=times.device
+        return (
+            2 * math.pi / torch.logspace(math.log10(slowest), math.log10(fastest), count, device=times.device)
         )
 
     t = times.float()[:, :, None, None, None] * frequencies(in_time, SLOWEST_SECONDS, FASTEST_SECONDS)

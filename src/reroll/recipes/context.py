@@ -90,10 +90,21 @@ class Context(Protocol):
 class Recipe(Protocol):
     """A recipe: stages, optimizers, one step."""
 
-    name: str
-    stages: tuple[StageSpec, ...]
-    has_encoder: bool
-    has_discriminator: bool
+    @property
+    def name(self) -> str:
+        """As in `--recipe`."""
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """In order."""
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether footage can be given to it when sampling."""
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a Discriminator takes part."""
 
     def optimizers(self, stage: str, networks: Networks) -> dict[str, OptimizerSpec]:
         """The optimizers of a stage, by name."""

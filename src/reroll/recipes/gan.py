@@ -30,7 +30,9 @@ class Gan:
         made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
         return {
             "generator": OptimizerSpec(made_by, 1e-3, (0.0, 0.99), constant=True),
-            "discriminator": OptimizerSpec(list(networks.discriminator.parameters()), 1e-3, (0.0, 0.99), constant=True),
+            "discriminator": OptimizerSpec(
+                list(networks.discriminator.parameters()), 1e-3, (0.0, 0.99), constant=True
+            ),
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:

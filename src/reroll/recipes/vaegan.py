@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from reroll.objectives.adversarial import augment, feature_loss, gradient_penalty, relativistic_loss
+from reroll.objectives.flow import denoise
 from reroll.objectives.variational import reconstruction_loss, signal_to_noise
 from reroll.parts.discriminator import Verdict
 from reroll.recipes import vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
-from reroll.objectives.flow import denoise
 
 WARM_UP, RAMP_FROM, RAMP_TO = 0.25, 0.35, 0.6
 ADVERSARIAL_SHARE = 0.6

@@ -149,7 +149,12 @@ class Sampler:
         return self._fill(padded, given, times, settings, generator, settings.denoise_steps)
 
     def _fill(
-        self, known: Tensor, given: Tensor, times: Tensor, settings: SampleSettings, generator: Generator,
+        self,
+        known: Tensor,
+        given: Tensor,
+        times: Tensor,
+        settings: SampleSettings,
+        generator: Generator,
         steps: int,
     ) -> Tensor:
         """Denoise the frames of `1 T Z h w` that are not `given` (`T` bool)."""

@@ -144,8 +144,8 @@ def plan_stages(recipe: Recipe, timing: Timing, budget_seconds: float) -> tuple[
         each = sum(LEAST_STEPS * timing.seconds[s.name] for s in recipe.stages)
         least = max(LEAST_STEPS * timing.seconds[s.name] / s.share for s in recipe.stages) / RESERVE
         raise UsageError(
-            f"--minutes is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left after reading the footage, and"
-            f" {max(least, each) / 60:.1f} are the least for this size; give more minutes or a smaller --size."
+            f"--minutes is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left after reading the footage,"
+            f" and {max(least, each) / 60:.1f} are the least for this size; give more minutes or a smaller --size."
         )
     return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, steps, strict=True))
 

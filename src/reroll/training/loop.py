@@ -21,6 +21,7 @@ from rich.console import Console
 from reroll.config import Plan, StagePlan, TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
+from reroll.footage.movement import motion_summary
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages, replan
@@ -92,10 +93,11 @@ def train(
                 f"{run} was trained on other footage (the files' contents differ); choose another -o, or --init {run}."
             )
         parts = split(store, WINDOW_FRAMES)
-        engine = Engine.start(config.device, config.precision, config.threads, config.seed)
-        for note in [*engine.notes, *store.notes, parts.reason]:
-            console.print(f"note: {note}", highlight=False)
-        prepared = _prepare(config, run, old, store, parts, engine, started, add_minutes)
+        engine = _engine(config, old)
+        movement = motion_summary(store)
+        for note in [*engine.notes, *store.notes, parts.reason, movement.mirror_reason]:
+            console.print(f"note: {note}", highlight=False, markup=False)
+        prepared = _prepare(config, run, old, store, parts, engine, started, add_minutes, movement.mirror)
         with _signals(prepared), prepared.monitor:
             _steps(prepared)
         return prepared.record
@@ -173,7 +175,9 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
         )
     loaded = checkpoint.load_newest(session.run / "checkpoints", finite_only=True)
     if loaded is None:
-        raise CheckpointError(f"{session.run}: no good checkpoint to go back to; train again into another -o.")
+        raise CheckpointError(
+            f"{session.run}: no good checkpoint to go back to; train again into another -o."
+        )
     _restore(trainer, loaded)
     session.frames_seen = loaded.state["frames_seen"]
     trainer.rate_scale = 0.5 ** len(session.skipped)
@@ -211,9 +215,27 @@ def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
         nonlocal shown
         if time.monotonic() - shown > 5.0:
             shown = time.monotonic()
-            console.print(f"reading footage: {now}", highlight=False, markup=False)
+            console.print(
+                f"{now.stage} {now.file.name}: {now.fraction:.0%}, {now.frames_decoded:,} frames",
+                highlight=False, markup=False,
+            )  # fmt: skip
 
     return ingest(files, short_side=config.size, cache_dir=cache_dir, progress=progress)
+
+
+def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
+    """A started engine; a run goes on with the precision and threads it began with, which its bits depend on."""
+    if old is None:
+        return Engine.start(config.device, config.precision, config.threads, config.seed)
+    threads = config.threads or int(old.engine["threads"])
+    engine = Engine.start(config.device, str(old.engine["precision"]), threads, config.seed)
+    now = engine.describe()
+    for key in ("torch", "device", "cpu", "threads"):
+        if now[key] != old.engine[key]:
+            engine.notes.append(
+                f"{key} was {old.engine[key]} and is {now[key]}: the run goes on, not bit for bit"
+            )
+    return engine
 
 
 def _check_same(old: RunRecord, config: TrainingConfig) -> None:
@@ -229,12 +251,12 @@ def _check_same(old: RunRecord, config: TrainingConfig) -> None:
 
 def _prepare(
     config: TrainingConfig, run: Path, old: RunRecord | None, store: Store, parts: Split, engine: Engine,
-    started: float, add_minutes: float | None,
+    started: float, add_minutes: float | None, mirror: bool,
 ) -> Session:  # fmt: skip
     """Plan (or the stored one), networks, and where the run stands."""
     recipe = RECIPES[config.recipe]
     fps = float(np.median([file.fps for file in store.files]))
-    mirror = False if old is None else old.plan.mirror
+    mirror = mirror if old is None else old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
     init = None if config.init is None else read_record(Path(config.init))
     if old is None:
@@ -278,7 +300,9 @@ def _set_deadline(session: Session, config: TrainingConfig, add_minutes: float |
     trainer = session.trainer
     if add_minutes is not None:
         if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
-            raise UsageError("--add-minutes: this run was planned in --steps; start a new one with --init instead.")
+            raise UsageError(
+                "--add-minutes: this run was planned in --steps; start a new one with --init instead."
+            )
         timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
         stages = (*trainer.plan.stages, *plan_stages(trainer.recipe, timing, add_minutes * 60))
         at = trainer.plan.steps
@@ -335,7 +359,9 @@ def _preview_windows(windows: Windows, store: Store, parts: Split) -> np.ndarray
 def _start_from(trainer: Trainer, path: Path, init: RunRecord) -> None:
     """Begin with an older run's averaged weights."""
     if init.config.recipe != trainer.recipe.name or init.model.labels != trainer.networks.model.config.labels:
-        raise UsageError(f"--init {path}: that run has another recipe or other labels; use --recipe {init.config.recipe}.")
+        raise UsageError(
+            f"--init {path}: that run has another recipe or other labels; use --recipe {init.config.recipe}."
+        )
     model, _ = load_model(path, init)
     trainer.networks.model.load_state_dict(model.state_dict())
     trainer.ema.load_state_dict(model.state_dict())
@@ -377,7 +403,7 @@ def _restore(trainer: Trainer, loaded: checkpoint.Loaded) -> None:
     trainer.global_step = loaded.step
 
 
-def _set_record(session: Session, **changes: Any) -> None:
+def _set_record(session: Session, **changes: object) -> None:
     session.record = session.record.model_copy(update=changes)
     write_record(session.run, session.record)
 

@@ -6,6 +6,7 @@ parameters only, and our encoder and decoder are convolutions (measured: docs/lo
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +24,10 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon on parameters of two dimensions and more (unless in `plain`), Adam on the others.
+    """Muon on parameters of two dimensions and more, Adam on the others.
 
-    `lr` is Adam's rate; a matrix moves by 0.2 · `lr` per step in root mean square (Liu et al. 2025), so that one rate and one
-    schedule serve both.
+    `lr` is Adam's rate; a matrix moves by 0.2 · `lr` per step in root mean square (Liu et al. 2025), so that
+    one rate and one schedule serve both.
     """
 
     def __init__(
@@ -49,22 +50,22 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8:
-                    self._matrix_step(p, group)
+                    self._matrix_step(p, p.grad, group)
                 else:
-                    self._adam_step(p, group)
+                    self._adam_step(p, p.grad, group)
 
-    def _matrix_step(self, p: Tensor, group: dict) -> None:  # type: ignore[type-arg]
+    def _matrix_step(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-        look_ahead = torch.lerp(p.grad, average, group["momentum"])
+        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        look_ahead = torch.lerp(gradient, average, group["momentum"])
         update = orthogonalise(look_ahead.flatten(1).to(self.compute)).to(p.dtype)
         # A semi-orthogonal r × c matrix has root mean square 1/√max(r, c).
         scale = 0.2 * max(update.shape) ** 0.5
         p.add_(update.view_as(p), alpha=-group["lr"] * scale)
 
-    def _adam_step(self, p: Tensor, group: dict) -> None:  # type: ignore[type-arg]
+    def _adam_step(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["step"] = torch.zeros(())
@@ -73,6 +74,6 @@ class Muon(torch.optim.Optimizer):
         state["step"] += 1
         beta1, beta2 = group["betas"]
         count = state["step"].item()
-        mean = state["mean"].lerp_(p.grad, 1 - beta1) / (1 - beta1**count)
-        square = state["square"].lerp_(p.grad.square(), 1 - beta2) / (1 - beta2**count)
+        mean = state["mean"].lerp_(gradient, 1 - beta1) / (1 - beta1**count)
+        square = state["square"].lerp_(gradient.square(), 1 - beta2) / (1 - beta2**count)
         p.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])

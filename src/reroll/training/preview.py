@@ -17,7 +17,9 @@ from reroll.training.trainer import Trainer
 SAMPLES, SECONDS, COLUMNS = 3, 2.0, 8
 
 
-def preview(trainer: Trainer, fps: float, heldout: np.ndarray, run: Path, done_steps: int) -> dict[str, float]:
+def preview(
+    trainer: Trainer, fps: float, heldout: np.ndarray, run: Path, done_steps: int
+) -> dict[str, float]:
     """Write the preview after `done_steps` steps and return what was measured on it.
 
     `heldout` are fixed windows of footage, uint8 `N T H W 3`: held out if the footage allows it.

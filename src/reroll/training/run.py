@@ -1,8 +1,8 @@
 """A run's directory: what is where, and `run.json`, which says what the run is.
 
-    run.json          what was asked, the model, the plan, the machine, the footage's hashes
-    metrics.jsonl     one row a step            events.jsonl   re-plans, roll-backs, stops
-    checkpoints/      see checkpoint.py         previews/      fixed-seed pictures and clips, kept as a history
+run.json          what was asked, the model, the plan, the machine, the footage's hashes
+metrics.jsonl     one row a step            events.jsonl   re-plans, roll-backs, stops
+checkpoints/      see checkpoint.py         previews/      fixed-seed pictures and clips, kept as a history
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
 from reroll.errors import CheckpointError
@@ -60,11 +60,15 @@ def read_record(run: Path) -> RunRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{run}: no run here (run.json is missing); train one with `reroll train`.") from None
+        raise CheckpointError(
+            f"{run}: no run here (run.json is missing); train one with `reroll train`."
+        ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}).") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: written by another version of reroll; this one reads format {FORMAT}.")
+        raise CheckpointError(
+            f"{path}: written by another version of reroll; this one reads format {FORMAT}."
+        )
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
@@ -89,7 +93,7 @@ def load_model(run: Path, record: RunRecord) -> tuple[VideoModel, int]:
     return model, loaded.step
 
 
-def restore(module: VideoModel | Any, tensors: dict[str, Tensor], path: Path) -> None:
+def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load weights, naming the tensor that does not fit."""
     expected = module.state_dict()
     for name, value in expected.items():

@@ -187,7 +187,9 @@ class Trainer:
     def _footage(self, data: Tensor, timestamps: np.ndarray, labels: np.ndarray) -> Footage:
         self.frames_in_step += timestamps.size
         return Footage(
-            self.to_device(data), self.engine.tensor(timestamps.astype(np.float32)), self.engine.tensor(labels)
+            self.to_device(data),
+            self.engine.tensor(timestamps.astype(np.float32)),
+            self.engine.tensor(labels),
         )
 
     @torch.no_grad()
