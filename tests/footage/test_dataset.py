@@ -1,0 +1,205 @@
+"""Windows: a pure function of seed and index, inside shots, with true times; held-out footage stays apart."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage_maker import moving_square, shaking, with_cuts, write_clip, write_picture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reroll.footage import Store, Windows, find_footage, ingest, split
+from reroll.footage.dataset import Span
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """Three shots of 40, 9 and 30 frames in one file, and a picture."""
+    folder = tmp_path_factory.mktemp("footage")
+    write_clip(folder / "a.mp4", with_cuts((40, 9, 30)))
+    write_picture(folder / "b.png", moving_square(1, seed=5)[0])
+    return ingest(find_footage([folder])[0], short_side=16, cache_dir=folder / "cache")
+
+
+def spans_of(store: Store) -> list[Span]:
+    return [Span(shot.start, shot.stop, shot.label) for shot in store.shots]
+
+
+def numbered(store: Store) -> dict[bytes, int]:
+    """Which frame an image is."""
+    return {store.frames(n, n + 1)[0].tobytes(): n for n in range(store.frame_count)}
+
+
+def test_a_batch_depends_on_seed_index_and_arguments_alone(store: Store):
+    arguments = {"batch": 4, "frames": 8, "strides": (1, 2, 3)}
+    one = Windows(store, spans_of(store), seed=3, mirror=True)
+    expected = [one.batch(index, **arguments) for index in range(4)]
+    other = Windows(Store.open(store.path), spans_of(store), seed=3, mirror=True)
+    for index in (3, 0, 2, 1):
+        again = other.batch(index, **arguments)
+        np.testing.assert_array_equal(again.frames, expected[index].frames)
+        np.testing.assert_array_equal(again.timestamps, expected[index].timestamps)
+        np.testing.assert_array_equal(again.labels, expected[index].labels)
+    assert not np.array_equal(expected[0].frames, expected[1].frames)
+    assert not np.array_equal(
+        expected[0].frames, Windows(store, spans_of(store), seed=4, mirror=True).batch(0, **arguments).frames
+    )
+
+
+def test_another_process_draws_the_same(store: Store):
+    program = (
+        "import sys, hashlib; from reroll.footage import *; from reroll.footage.dataset import Span\n"
+        "store = Store.open(sys.argv[1]); spans = [Span(s.start, s.stop, s.label) for s in store.shots]\n"
+        "batch = Windows(store, spans, seed=1, mirror=True).batch(7, batch=3, frames=6, strides=[1, 4])\n"
+        "print(hashlib.sha256(batch.frames.tobytes() + batch.timestamps.tobytes()).hexdigest())"
+    )
+    run = [sys.executable, "-c", program, str(store.path)]
+    there = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    batch = Windows(store, spans_of(store), seed=1, mirror=True).batch(7, batch=3, frames=6, strides=[1, 4])
+    assert hashlib.sha256(batch.frames.tobytes() + batch.timestamps.tobytes()).hexdigest() == there
+
+
+def test_arrays_are_fresh(store: Store):
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    first = windows.batch(0, batch=2, frames=4, strides=[1])
+    kept = first.frames.copy()
+    first.frames[:] = 0
+    np.testing.assert_array_equal(windows.batch(0, batch=2, frames=4, strides=[1]).frames, kept)
+
+
+@given(
+    index=st.integers(0, 10_000),
+    frames=st.integers(1, 24),
+    strides=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+)
+def test_no_window_leaves_its_shot(store: Store, index, frames, strides):
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    batch = windows.batch(index, batch=3, frames=frames, strides=strides)
+    assert batch.frames.shape == (3, frames, store.height, store.width, 3)
+    assert batch.frames.dtype == np.uint8
+    assert (batch.timestamps[:, 0] == 0).all()
+    names = numbered(store)
+    for row, times in zip(batch.frames, batch.timestamps, strict=True):
+        assert (np.diff(times) > 0).all()
+        numbers = np.array([names[image.tobytes()] for image in row])
+        (shot,) = [shot for shot in store.shots if shot.start <= numbers[0] < shot.stop]
+        assert ((shot.start <= numbers) & (numbers < shot.stop)).all()
+        steps = np.diff(numbers)
+        if shot.stop - shot.start >= frames > 1:
+            assert (steps == steps[0]).all()
+            assert 1 <= steps[0] <= max(strides)
+            np.testing.assert_allclose(np.diff(times), steps[0] / 25, atol=1e-3)
+        else:
+            assert (np.abs(steps) <= 1).all()
+
+
+def test_every_start_is_drawn_equally_often(store: Store):
+    windows = Windows(store, [Span(0, 20)], seed=0, mirror=False)
+    names = numbered(store)
+    counts = np.zeros(13)
+    for index in range(260):
+        for row in windows.batch(index, batch=10, frames=8, strides=[1]).frames:
+            counts[names[row[0].tobytes()]] += 1
+    assert counts.min() > 140
+    assert counts.max() < 260
+
+
+def test_strides_that_do_not_fit_give_way_to_the_largest_that_does(store: Store):
+    windows = Windows(store, [Span(0, 20)], seed=0, mirror=False)
+    times = windows.batch(0, batch=8, frames=8, strides=[5]).timestamps
+    np.testing.assert_allclose(np.diff(times, axis=1), 2 / 25, atol=1e-3)
+
+
+def test_mirroring_flips_whole_windows_half_the_time(store: Store):
+    plain = Windows(store, spans_of(store), seed=0, mirror=False)
+    mirrored = Windows(store, spans_of(store), seed=0, mirror=True)
+    flips = 0
+    for index in range(40):
+        one = plain.batch(index, batch=4, frames=4, strides=[1]).frames
+        two = mirrored.batch(index, batch=4, frames=4, strides=[1]).frames
+        for left, right in zip(one, two, strict=True):
+            flipped = np.array_equal(left[:, :, ::-1], right)
+            assert flipped or np.array_equal(left, right)
+            flips += flipped
+    assert 55 < flips < 105
+
+
+def test_short_shots_are_played_to_and_fro_and_it_is_said(store: Store):
+    windows = Windows(store, [Span(40, 49)], seed=0, mirror=False)
+    names = numbered(store)
+    for index in range(20):
+        (row,) = windows.batch(index, batch=1, frames=24, strides=[1, 2]).frames
+        numbers = [names[image.tobytes()] for image in row]
+        assert (np.abs(np.diff(numbers)) == 1).all()
+        assert set(numbers) == set(range(40, 49))
+    assert "forwards and backwards" in windows.notes(24)[0]
+    assert windows.notes(9) == []
+
+
+def test_a_picture_is_held(store: Store):
+    last = store.frame_count - 1
+    windows = Windows(store, [Span(last, last + 1)], seed=0, mirror=False)
+    batch = windows.batch(0, batch=1, frames=4, strides=[2])
+    assert (batch.frames == batch.frames[:, :1]).all()
+    np.testing.assert_allclose(batch.timestamps[0], np.arange(4) / 25)
+    assert "single picture" in windows.notes(4)[0]
+
+
+def test_fixed_windows(store: Store):
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    window = windows.window(5, 6, 3)
+    np.testing.assert_array_equal(window.frames, store.frames(5, 21, 3))
+    np.testing.assert_allclose(window.timestamps, np.arange(6) * 3 / 25, atol=1e-3)
+    with pytest.raises(IndexError):
+        windows.window(35, 6)
+    found = windows.disjoint(8)
+    assert found[:5] == [(0, 8), (8, 16), (16, 24), (24, 32), (32, 40)]
+    assert found[5] == (40, 48)
+    assert windows.disjoint(8, 5) == [(0, 36)]
+
+
+def clips(folder: Path, count: int, frames: int, labels: int = 0) -> Store:
+    for number in range(count):
+        place = folder / f"label{number % labels}" if labels else folder
+        place.mkdir(exist_ok=True)
+        write_clip(place / f"{number:02}.mp4", moving_square(frames, seed=number))
+    return ingest(find_footage([folder])[0], short_side=16, cache_dir=folder.parent / "cache")
+
+
+def test_several_clips_are_split_by_clip(tmp_path: Path):
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    store = clips(folder, 14, 40, labels=2)
+    parts = split(store, 8)
+    held = {span.start for span in parts.heldout}
+    assert held.isdisjoint(span.start for span in parts.train)
+    assert sum(span.stop - span.start for span in parts.heldout) <= 0.2 * store.frame_count
+    assert sum((span.stop - span.start) // 8 for span in parts.heldout) >= 8
+    assert len(parts.train) + len(parts.heldout) == len(store.shots)
+    assert {span.label for span in parts.train} == {0, 1}
+    assert "by clip" in parts.reason
+
+
+def test_one_clip_is_split_in_time_with_a_gap(tmp_path: Path):
+    path = write_clip(tmp_path / "a.mp4", shaking(500))
+    store = ingest(find_footage([path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    parts = split(store, 8)
+    (train,), (heldout,) = parts.train, parts.heldout
+    assert heldout.stop == store.frame_count
+    assert heldout.start - train.stop >= 8
+    assert heldout.stop - heldout.start <= 0.2 * store.frame_count
+    assert (heldout.stop - heldout.start) // 8 >= 8
+    assert "after a gap of 8" in parts.reason
+
+
+def test_too_little_footage_is_not_split_and_says_so(tmp_path: Path):
+    path = write_clip(tmp_path / "a.mp4", shaking(100))
+    store = ingest(find_footage([path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    parts = split(store, 16)
+    assert parts.heldout == []
+    assert sum(span.stop - span.start for span in parts.train) == store.frame_count
+    assert "nothing is held out" in parts.reason
+    assert "\n" not in parts.reason
