@@ -15,6 +15,7 @@ from footage_maker import (
     WHITE,
     interlace,
     moving_square,
+    turn_by_exif,
     write_audio_only,
     write_clip,
     write_picture,
@@ -157,6 +158,22 @@ def test_pictures(tmp_path: Path, name, codec, pix_fmt):
     picture = read_picture(path, 48, 64)
     assert picture.shape == (1, 48, 64, 3)
     np.testing.assert_allclose(corners(picture[0]), list(CORNERS.values()), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, [RED, GREEN, BLUE, WHITE]),
+        (3, [WHITE, BLUE, GREEN, RED]),
+        (6, [BLUE, RED, WHITE, GREEN]),
+        (8, [GREEN, WHITE, RED, BLUE]),
+    ],
+)
+def test_photographs_are_turned_by_their_exif(tmp_path: Path, orientation, expected):
+    path = write_picture(tmp_path / "p.jpg", moving_square(1, corners=True)[0], "mjpeg", "yuvj420p")
+    image = next(decode(turn_by_exif(path, orientation))).image
+    np.testing.assert_allclose(corners(image), expected, atol=5)
+    assert (probe(path).height, probe(path).width) == image.shape[:2]
 
 
 def test_read_clip_stops_early(tmp_path: Path):

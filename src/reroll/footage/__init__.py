@@ -2,6 +2,8 @@
 
 from reroll.footage.dataset import Batch, Span, Split, Window, Windows, split
 from reroll.footage.decode import DecodedFrame, decode, open_container, read_clip, read_picture, resize
+from reroll.footage.inspect import Inspection, inspect_footage
+from reroll.footage.movement import Movement, motion_summary
 from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
 from reroll.footage.store import IngestProgress, Shot, Store, ingest
 
@@ -10,6 +12,8 @@ __all__ = [
     "DecodedFrame",
     "FootageFile",
     "IngestProgress",
+    "Inspection",
+    "Movement",
     "Probe",
     "Shot",
     "Skipped",
@@ -21,6 +25,8 @@ __all__ = [
     "decode",
     "find_footage",
     "ingest",
+    "inspect_footage",
+    "motion_summary",
     "open_container",
     "probe",
     "read_clip",

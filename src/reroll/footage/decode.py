@@ -63,7 +63,11 @@ class Orientation(NamedTuple):
 
 def orientation_of(frame: av.video.frame.VideoFrame) -> Orientation:
     """What the display matrix asks for (quarter turns and mirrors; anything between is rounded to them)."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know every kind of side data, a photograph's EXIF for one
+        quarters = round(frame.rotation / 90) % 4
+        return Orientation(quarters % 2 == 1, quarters in (2, 3), quarters in (1, 2))
     if data is None or data.buffer_size < 36:
         return Orientation()
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y

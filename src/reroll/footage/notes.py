@@ -26,10 +26,11 @@ def ingest_notes(entries: Sequence[tuple[KnownFile, dict[str, Any]]], height: in
     """What was done to the footage, in sentences for the user."""
     notes = []
     aspect = width / height
+    rounding = max(0.04, 2 / min(height, width))
     cropped = [
         f"{shown(item.file.path)} ({item.width}x{item.height})"
         for item, _ in entries
-        if abs(np.log(item.width / item.height / aspect)) > 0.03
+        if abs(np.log(item.width / item.height / aspect)) > rounding
     ]
     if cropped:
         notes.append(f"cropped in the middle to {width}x{height}, being of another shape: {some(cropped)}")
