@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from footage_maker import background, moving_square, panning, shaking, with_cuts, with_still
 
-from reroll.footage.shots import CutFinder, Pending, StillFilter, glance, split_shots, usual_gap
+from reroll.footage.shots import (
+    CutFinder,
+    DissolveFinder,
+    Pending,
+    StillFilter,
+    glance,
+    split_shots,
+    usual_gap,
+)
 
 
 def cuts_in(frames):
@@ -40,6 +48,37 @@ def test_flicker_and_flashes_are_no_cuts():
     flash = frames.copy()
     flash[30:32] = 255
     assert cuts_in(flash) == []
+
+
+def dissolves_in(frames):
+    finder = DissolveFinder()
+    for frame in frames:
+        finder.push(glance(frame))
+    return finder.spans
+
+
+def test_dissolves_and_fades_belong_to_no_shot():
+    weight = np.clip((np.arange(80) - 30) / 16, 0, 1)[:, None, None, None]
+    first, second = moving_square(80, step=0.5, seed=1), moving_square(80, step=0.5, seed=2)
+    ((start, stop),) = dissolves_in(((1 - weight) * first + weight * second).astype(np.uint8))
+    assert start <= 32
+    assert stop >= 44
+    assert stop - start < 50
+    fade = ((1 - weight) * first).astype(np.uint8)
+    assert len(dissolves_in(fade)) == 1
+    indices = np.arange(80)
+    assert split_shots(indices, indices / 25, [], [(start, stop)]) == [(0, start), (stop, 80)]
+
+
+def test_motion_is_no_dissolve():
+    for frames in (
+        moving_square(80, step=9),
+        shaking(80),
+        panning(80, step=1),
+        panning(80, step=6),
+        with_cuts(),
+    ):
+        assert dissolves_in(frames) == []
 
 
 def test_noise_is_no_cut():

@@ -22,7 +22,15 @@ from reroll.footage.decode import DecodedFrame, Decoder, halve
 from reroll.footage.faults import Bars, Box, black_bars, static_overlays
 from reroll.footage.movement import MovementMeter, frames_apart, motion_summary
 from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
-from reroll.footage.shots import GLANCE_PIXELS, CutFinder, Pending, StillFilter, glance, usual_gap
+from reroll.footage.shots import (
+    GLANCE_PIXELS,
+    CutFinder,
+    DissolveFinder,
+    Pending,
+    StillFilter,
+    glance,
+    usual_gap,
+)
 from reroll.footage.store import frame_size
 
 __all__ = ["FileInspection", "Inspection", "SkippedFile", "inspect_footage", "motion_summary"]
@@ -120,7 +128,7 @@ class _Sample:
 
     def segment(self, frames: Iterator[DecodedFrame]) -> None:
         """Take consecutive frames."""
-        cut_finder, stills = CutFinder(), StillFilter()
+        cut_finder, dissolves, stills = CutFinder(), DissolveFinder(), StillFilter()
         cuts: list[int] = []
         times: list[float] = []
         recent: deque[np.ndarray] = deque(maxlen=self._apart + 1)
@@ -129,6 +137,7 @@ class _Sample:
             image = halve(frame.image, 2 * GLANCE_PIXELS)
             small = glance(image)
             cuts += cut_finder.push(small)
+            dissolves.push(small)
             self.unique += len(stills.push(Pending(index, frame.timestamp, small), small))
             times.append(frame.timestamp)
             recent.append(image)
@@ -139,11 +148,12 @@ class _Sample:
                 self.kept.append(image)
             self.decoded += 1
         cuts += cut_finder.finish()
+        cuts += [(start + stop) // 2 for start, stop in dissolves.spans]
         self.unique += len(stills.finish())
         for index, first, second in pairs:
             if not any(index - self._apart < cut <= index for cut in cuts):
                 self.meter.pair(first, second, self._apart)
-        self._close(np.asarray(times), sorted(cuts))
+        self._close(np.asarray(times), sorted(set(cuts)))
 
     def _close(self, times: np.ndarray, cuts: list[int]) -> None:
         if not len(times):

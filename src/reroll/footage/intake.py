@@ -26,6 +26,7 @@ from reroll.footage.shards import FORMAT, FolderWriter, file_key, frames_per_sha
 from reroll.footage.shots import (
     GLANCE_PIXELS,
     CutFinder,
+    DissolveFinder,
     Pending,
     StillFilter,
     glance,
@@ -101,7 +102,7 @@ class _Taken:
 
     def __init__(self, folder: FolderWriter, height: int, width: int) -> None:
         self._folder, self._height, self._width = folder, height, width
-        self._cut_finder, self._still_filter = CutFinder(), StillFilter()
+        self._cut_finder, self._dissolves, self._still_filter = CutFinder(), DissolveFinder(), StillFilter()
         self._cuts: list[int] = []
         self._indices = array("q")
         self.times = array("d")
@@ -113,6 +114,7 @@ class _Taken:
         image = halve(frame.image, 2 * max(GLANCE_PIXELS, self._height, self._width))
         small = glance(image)
         self._cuts += self._cut_finder.push(small)
+        self._dissolves.push(small)
         pending = Pending(self.decoded, frame.timestamp, resize(image, self._height, self._width))
         self._keep(self._still_filter.push(pending, small))
         self._all_times.append(frame.timestamp)
@@ -133,7 +135,9 @@ class _Taken:
         """The part of the file's index that decoding tells."""
         times = np.frombuffer(self._all_times, np.float64)
         usual = usual_gap(times) or 1 / (declared_fps or 25.0)
-        shots = split_shots(np.asarray(self._indices), np.asarray(self.times), self._cuts)
+        shots = split_shots(
+            np.asarray(self._indices), np.asarray(self.times), self._cuts, self._dissolves.spans
+        )
         return {
             "frames": len(self._indices),
             "decoded_frames": self.decoded,
@@ -141,6 +145,7 @@ class _Taken:
             "fps": 1 / usual,
             "largest_gap_seconds": float(np.diff(times).max(initial=0.0)),
             "cuts": sorted(self._cuts),
+            "dissolves": self._dissolves.spans,
             "repeats": self._still_filter.repeats,
             "stills": self._still_filter.stills,
             "shots": shots,

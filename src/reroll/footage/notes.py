@@ -40,6 +40,14 @@ def ingest_notes(entries: Sequence[tuple[KnownFile, dict[str, Any]]], height: in
     if small:
         notes.append(f"smaller than {width}x{height}, so enlarged: {some(small)}")
     notes += _dropped(entries)
+    dissolves = [
+        (shown(item.file.path), len(index["dissolves"])) for item, index in entries if index["dissolves"]
+    ]
+    if dissolves:
+        listed = some([f"{name} {count}" for name, count in dissolves])
+        notes.append(
+            f"left out {sum(count for _, count in dissolves)} dissolves or fades between shots: {listed}"
+        )
     for item, index in entries:
         notes += _reading_notes(shown(item.file.path), index)
     return notes

@@ -9,7 +9,7 @@ file), cut into shots that no window crosses. Under the cache folder:
     stores/<name>/   index.json          which files/<key> in which order, with labels; notes; skipped files
     seen.json        size, time of change and hash of files met before
 
-A key is the hash of a file's content, the frame size and the format version, so a file that changed is
+A key is the hash of a file's content, the frame size and the versions below, so a file that changed is
 another key, and a file moved or renamed is the same one. Folders are written beside their place and renamed
 into it.
 """
@@ -36,6 +36,11 @@ from reroll.footage.probe import Skipped
 
 FORMAT = 1
 """Version of the layout above; a store of another version is made anew."""
+
+RULES = 2
+"""Version of what ingest does to frames and shots (`decode`, `shots`); footage is taken in anew when it
+rises.
+"""
 
 SHARD_BYTES = 256 << 20
 """Largest shard."""
@@ -202,7 +207,7 @@ def shard_name(number: int) -> str:
 
 def file_key(sha256: str, height: int, width: int) -> str:
     """Cache key of one file's frames at one size."""
-    return hashlib.sha256(f"{FORMAT}:{sha256}:{height}x{width}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{FORMAT}.{RULES}:{sha256}:{height}x{width}".encode()).hexdigest()[:32]
 
 
 def write_synced(path: Path, content: bytes) -> None:

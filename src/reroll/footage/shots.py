@@ -13,6 +13,7 @@ correlated.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,17 @@ FLASH_FRAMES = 2
 """A picture that comes back within so many frames was interrupted by a flash, not by a cut."""
 
 STANDING_OUT = 2.0
-"""A cut changes the picture so many times as much as the median change around it; fast motion goes on, a cut does
-not."""
+"""A cut changes the picture so many times as much as the median change around it; fast motion goes on, a
+cut does not.
+"""
+
+DISSOLVE_REACHES = (6, 12, 24)
+"""Frames on either side of a dissolve's middle that are compared with it."""
+
+DISSOLVE_CORRELATION, DISSOLVE_LEVELS, DISSOLVE_RESIDUAL = 0.6, 8.0, 0.25
+"""A dissolve leads to another picture (correlation below), visibly (grey levels above), through the mean
+of both (what is left unexplained, as a share of the change, below).
+"""
 
 REPEAT_MEAN, REPEAT_MAX = 0.05, 0.75
 """A frame that differs from the last kept one by less (grey levels: mean, and largest local) is a repeat."""
@@ -104,7 +114,9 @@ class CutFinder:
         return sorted(cut for cut in cuts if self._is_cut(cut))
 
     def _is_cut(self, cut: int) -> bool:
-        """Nothing shown just before `cut` is shown again just after, and the change stands out from those around."""
+        """Nothing shown just before `cut` is shown again just after, and the change stands out from those
+        around.
+        """
         if cut <= self._first:
             return False
         at = cut - self._first
@@ -136,6 +148,46 @@ def _close(level: np.ndarray, other: np.ndarray, mean: float, largest: float) ->
         return False
     difference = cv2.absdiff(level, other)
     return float(difference.max()) < largest and float(difference.mean()) < mean
+
+
+class DissolveFinder:
+    """Feed glances in order; afterwards `spans` are the frames (first, one past last) of dissolves and fades.
+
+    In a dissolve the frame in the middle is the mean of the frames on both sides, although those show
+    different pictures; nothing that moves looks like that.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self._small: deque[np.ndarray] = deque(maxlen=2 * max(DISSOLVE_REACHES) + 1)
+        self._patterns: deque[np.ndarray] = deque(maxlen=2 * max(DISSOLVE_REACHES) + 1)
+        self._count = 0
+
+    def push(self, small: np.ndarray) -> None:
+        """Take the next frame's glance."""
+        shrunk = cv2.resize(small, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        self._small.append(shrunk)
+        self._patterns.append(_pattern(small))
+        self._count += 1
+        for reach in DISSOLVE_REACHES:
+            if len(self._small) > 2 * reach and self._is_dissolve(reach):
+                self._add(self._count - 1 - 2 * reach, self._count)
+
+    def _is_dissolve(self, reach: int) -> bool:
+        """Whether the last 2 `reach` + 1 frames lead from one picture to another through their mean."""
+        if _likeness(self._patterns[-1], self._patterns[-1 - 2 * reach]) > DISSOLVE_CORRELATION:
+            return False
+        before, middle, after = self._small[-1 - 2 * reach], self._small[-1 - reach], self._small[-1]
+        change = float(np.linalg.norm(after - before))
+        if change < DISSOLVE_LEVELS * np.sqrt(before.size):
+            return False
+        return float(np.linalg.norm(middle - (before + after) / 2)) < DISSOLVE_RESIDUAL * change
+
+    def _add(self, start: int, stop: int) -> None:
+        while self.spans and start <= self.spans[-1][1]:
+            earlier = self.spans.pop()
+            start, stop = min(start, earlier[0]), max(stop, earlier[1])
+        self.spans.append((start, stop))
 
 
 @dataclass
@@ -207,12 +259,17 @@ def usual_gap(times: np.ndarray) -> float:
     return float(np.median(means))
 
 
-def split_shots(indices: np.ndarray, times: np.ndarray, cuts: Sequence[int]) -> list[tuple[int, int]]:
+def split_shots(
+    indices: np.ndarray,
+    times: np.ndarray,
+    cuts: Sequence[int],
+    dissolves: Sequence[tuple[int, int]] = (),
+) -> list[tuple[int, int]]:
     """Shots of the kept frames as (start, stop) positions, split at cuts and where time is missing.
 
     `indices` are the kept frames' numbers in the file, `times` their seconds, `cuts` numbers of frames that
-    begin a shot. A gap splits when it exceeds four and a half usual ones; where frames were dropped, 0.25 s
-    is enough.
+    begin a shot, `dissolves` spans of numbers that belong to no shot. A gap splits when it exceeds four and a
+    half usual ones; where frames were dropped, 0.25 s is enough.
     """
     count = len(indices)
     if not count:
@@ -220,7 +277,12 @@ def split_shots(indices: np.ndarray, times: np.ndarray, cuts: Sequence[int]) -> 
     gaps, usual = np.diff(times), usual_gap(times)
     dropped = np.diff(indices) > 1
     missing = (gaps > 4.5 * usual) | (dropped & (gaps > 0.25) & (gaps > 1.5 * usual))
-    at_cuts = np.searchsorted(indices, np.asarray(sorted(cuts), dtype=np.int64))
-    edges = {0, count, *(int(at) for at in at_cuts), *(int(at) + 1 for at in np.flatnonzero(missing))}
-    ordered = sorted(edge for edge in edges if 0 <= edge <= count)
-    return list(itertools.pairwise(ordered))
+    bounds = np.asarray([*cuts, *itertools.chain(*dissolves)], dtype=np.int64)
+    edges = {0, count, *np.searchsorted(indices, bounds).tolist(), *(np.flatnonzero(missing) + 1).tolist()}
+    shots = list(itertools.pairwise(sorted(edges)))
+    outside = [
+        (start, stop)
+        for start, stop in shots
+        if not any(first <= indices[start] < last for first, last in dissolves)
+    ]
+    return outside or shots

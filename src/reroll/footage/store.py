@@ -30,6 +30,7 @@ from reroll.footage.notes import ingest_notes, some
 from reroll.footage.probe import FootageFile, Skipped, probe
 from reroll.footage.shards import (
     FORMAT,
+    RULES,
     Shot,
     Store,
     StoredFile,
@@ -225,7 +226,7 @@ def _assemble(
     """Write the store's own index over its files' folders, and open it."""
     labels = sorted({item.file.label for item, _ in entries if item.file.label is not None})
     identity = [[item.sha256, item.file.label] for item, _ in entries]
-    described = json.dumps([FORMAT, height, width, identity])
+    described = json.dumps([FORMAT, RULES, height, width, identity])
     files, start = [], 0
     for item, index in entries:
         label = labels.index(item.file.label) if item.file.label is not None else None
