@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """`B T 3 H W`, `B T` → logits `B T h w` and `B T h/4 w/4`, features of two depths."""
+    """`B T 3 H W`, `B T` → logits `B T h w` and `B T ⌈h/4⌉ ⌈w/4⌉`, features of two depths."""
 
     def __init__(self, widths: tuple[int, int, int]) -> None:
         super().__init__()
@@ -37,10 +37,11 @@ class Discriminator(nn.Module):
         self.to_coarse = nn.Conv2d(middle, coarse, 4, stride=2, padding=1)
         self.coarse = ResidualBlock(coarse)
         self.join = nn.Conv2d(3 * coarse + 1, coarse, 1)
-        self.judge_fine = nn.Conv2d(coarse, 1, 1)
+        # No bias: relativistic losses see differences of logits only, it would never get a gradient.
+        self.judge_fine = nn.Conv2d(coarse, 1, 1, bias=False)
         self.to_wide = nn.Conv2d(coarse, coarse, 4, stride=4)
         self.wide = ResidualBlock(coarse)
-        self.judge_wide = nn.Conv2d(coarse, 1, 1)
+        self.judge_wide = nn.Conv2d(coarse, 1, 1, bias=False)
         initialise(self)
         for judge in (self.judge_fine, self.judge_wide):
             judge.weight.data.mul_(0.1)
@@ -54,7 +55,8 @@ class Discriminator(nn.Module):
         b = self.middle(self.to_middle(activate(a)))
         c = self.coarse(self.to_coarse(activate(b)))
         joined = activate(self.join(self._neighbours(activate(c), times)))
-        wide = self.wide(self.to_wide(joined))
+        whole = F.pad(joined, (0, -joined.shape[-1] % 4, 0, -joined.shape[-2] % 4), mode="replicate")
+        wide = self.wide(self.to_wide(whole))
         shape = (-1, count)
         return Verdict(
             self.judge_fine(joined).float().unflatten(0, shape)[:, :, 0],

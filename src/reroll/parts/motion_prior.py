@@ -59,7 +59,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention over all tokens, then an MLP, both modulated per token (adaLN-single, Chen et al. 2023)."""
+    """Attention over all tokens, then an MLP, both modulated per window (adaLN-single, Chen et al. 2023)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -92,6 +92,7 @@ class MotionPrior(nn.Module):
         self.heads, self.width = heads, width
         self.enter = nn.Linear(latent_channels * PATCH**2, width)
         self.place = nn.Linear(4 * 6, width, bias=False)
+        self.token_level = nn.Linear(32, width, bias=False)
         self.level = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         self.gap = nn.Linear(16, width)
         self.label = nn.Embedding(labels + 1, width)
@@ -109,10 +110,11 @@ class MotionPrior(nn.Module):
         rows, columns = levels.shape[2:]
         tokens = F.pixel_unshuffle(latents.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
         x = self.enter(tokens.permute(0, 1, 3, 4, 2).flatten(1, 3)) + self._places(rows, columns, times)
-        condition = F.silu(self._condition(levels, times, labels))
+        x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
+        condition = F.silu(self._condition(levels, times, labels))[:, None]
         modulation = self.modulate(condition).unflatten(-1, (6, self.width))
         angles = rotary_angles(times, rows, columns, self.width // self.heads)[:, None]
-        cosine, sine = angles.cos(), angles.sin()
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         for block in self.blocks:
             x = block(x, modulation, cosine, sine)
         scale, shift = self.leave_modulate(condition).chunk(2, -1)
@@ -135,9 +137,11 @@ class MotionPrior(nn.Module):
         return placed
 
     def _condition(self, levels: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """Noise level per token, mean time step per window, label: `B N width`."""
-        by_level = self.level(fourier(levels.flatten(1), 16, 4.0, 0.05))
-        gap = (times[:, -1:] - times[:, :1]) / max(1, times.shape[1] - 1)
+        """Mean noise level of the free tokens, mean time step, label: `B width`."""
+        flat = levels.flatten(1)
+        level = flat.sum(1) / (flat > 0).sum(1).clamp(min=1)
+        by_level = self.level(fourier(level, 16, 4.0, 0.05))
+        gap = (times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)
         by_gap = self.gap(fourier(gap.clamp(min=1e-3).log2(), 8, 32.0, 3.0))
-        condition: Tensor = by_level + by_gap + self.label(labels[:, None] + 1)
+        condition: Tensor = by_level + by_gap + self.label(labels + 1)
         return condition

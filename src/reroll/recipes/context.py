@@ -38,6 +38,8 @@ class OptimizerSpec:
     parameters: list[nn.Parameter]
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.99)
+    muon: bool = True
+    """Muon for matrices and filters, or Adam for all."""
     constant: bool = False
     """Whether the rate stays at its peak after the warm-up: two that compete must not slow down alone."""
 

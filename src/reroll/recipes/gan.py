@@ -13,7 +13,8 @@ from reroll.parts.noise import motion_noise
 from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
 from reroll.recipes.vaegan import discriminator_update, judge
 
-BATCH, FRAMES = 6, 4
+BATCH, FRAMES = 8, 3
+LEARNING_RATE = 5e-4
 
 
 class Gan:
@@ -27,12 +28,11 @@ class Gan:
     def optimizers(self, stage: str, networks: Networks) -> dict[str, OptimizerSpec]:
         model = networks.model
         assert networks.discriminator is not None
+        judged_by = list(networks.discriminator.parameters())
         made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
         return {
-            "generator": OptimizerSpec(made_by, 1e-3, (0.0, 0.99), constant=True),
-            "discriminator": OptimizerSpec(
-                list(networks.discriminator.parameters()), 1e-3, (0.0, 0.99), constant=True
-            ),
+            name: OptimizerSpec(parameters, LEARNING_RATE, (0.0, 0.99), muon=False, constant=True)
+            for name, parameters in (("generator", made_by), ("discriminator", judged_by))
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:

@@ -19,7 +19,7 @@ from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, St
 WARM_UP, RAMP_FROM, RAMP_TO = 0.25, 0.35, 0.6
 ADVERSARIAL_SHARE = 0.6
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up."""
-PENALTY_WEIGHT, PENALTY_EVERY = 2.0, 4
+PENALTY_WEIGHT, PENALTY_EVERY = 0.05, 2
 FINISH_FRAMES = 6
 
 

@@ -37,11 +37,12 @@ class Muon(torch.optim.Optimizer):
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         momentum: float = 0.95,
+        matrices: bool = True,
         compute: torch.dtype = torch.float32,
     ) -> None:
-        """`compute` is the precision of the Newton-Schulz steps: bf16 suffices (Jordan et al.), where it pays."""
+        """Without `matrices` everything is Adam's. `compute` is the precision of the Newton-Schulz steps: bf16 suffices (Jordan et al.), where it pays."""
         super().__init__(params, {"lr": lr, "betas": betas, "momentum": momentum})
-        self.compute = compute
+        self.matrices, self.compute = matrices, compute
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -49,7 +50,7 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8:
+                if self.matrices and p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8:
                     self._matrix_step(p, p.grad, group)
                 else:
                     self._adam_step(p, p.grad, group)

@@ -83,7 +83,9 @@ class Trainer:
         self.specs = self.recipe.optimizers(self.stage_name, self.networks)
         compute = torch.bfloat16 if self.engine.precision == "bf16" else torch.float32
         self.optimizers = {
-            name: Muon(spec.parameters, spec.learning_rate, betas=spec.betas, compute=compute)
+            name: Muon(
+                spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon, compute=compute
+            )
             for name, spec in self.specs.items()
         }
         if self.recipe.has_encoder and self.stage_name != "autoencoder":
