@@ -1,0 +1,177 @@
+"""Rectified flow: the identities that sampling rests on, and the masks that training meets."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reroll.objectives.flow import (
+    denoise,
+    draw_levels,
+    expand_levels,
+    flow_loss,
+    given_mask,
+    interpolate,
+    schedule,
+)
+from reroll.parts.motion_prior import PATCH
+
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 4), st.integers(1, 5))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pair(shape, channels=3, seed=0):
+    batch, frames, rows, columns = shape
+    size = (batch, frames, channels, rows * PATCH, columns * PATCH)
+    draw = generator(seed)
+    return torch.randn(size, generator=draw), torch.randn(size, generator=draw)
+
+
+@given(shape=shapes, seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=40)
+def test_interpolate_begins_at_the_latents_and_ends_at_the_noise(shape, seed):
+    latents, noise = pair(shape, seed=seed)
+    assert torch.equal(interpolate(latents, noise, torch.zeros(shape)), latents)
+    assert torch.equal(interpolate(latents, noise, torch.ones(shape)), noise)
+
+
+@given(level=st.floats(0, 1), step=st.floats(-0.5, 0.5))
+def test_its_derivative_is_the_velocity(level, step):
+    latents, noise = pair((1, 2, 2, 2))
+    here, there = (interpolate(latents, noise, torch.full((1, 2, 2, 2), at)) for at in (level, level + step))
+    torch.testing.assert_close(there - here, step * (noise - latents), rtol=1e-3, atol=1e-4)
+
+
+def test_a_level_covers_its_token():
+    levels = torch.rand(1, 2, 2, 3)
+    latents, _ = pair((1, 2, 2, 3))
+    expanded = expand_levels(levels, latents)
+    assert expanded.shape == (1, 2, 1, 4, 6)
+    assert torch.equal(expanded[0, 1, 0, 2:4, 4:6], levels[0, 1, 1, 2].expand(2, 2))
+
+
+def test_the_loss_counts_free_tokens_only():
+    latents, noise = pair((1, 2, 2, 2))
+    levels = torch.full((1, 2, 2, 2), 0.5)
+    levels[:, 0] = 0
+    velocity = noise - latents
+    assert flow_loss(velocity, latents, noise, levels) == 0
+    velocity[:, 0] += 100
+    assert flow_loss(velocity, latents, noise, levels) == 0
+    velocity[:, 1] += 2
+    assert flow_loss(velocity, latents, noise, levels) == pytest.approx(4, rel=1e-4)
+    assert flow_loss(velocity, latents, noise, torch.zeros_like(levels)) == 0
+
+
+@given(shape=shapes, seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=120)
+def test_levels_are_levels_and_something_is_left_to_learn(shape, seed):
+    levels = draw_levels(shape, generator(seed))
+    assert levels.shape == shape
+    assert levels.min() >= 0
+    assert levels.max() <= 1
+    assert (levels > 0).flatten(1).any(1).all(), "a window in which every token is given teaches nothing"
+
+
+@given(
+    frames=st.integers(1, 20), rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 2**31)
+)
+@settings(deadline=None, max_examples=300)
+def test_a_mask_never_gives_everything(frames, rows, columns, seed):
+    mask = given_mask(frames, rows, columns, generator(seed))
+    assert mask.shape == (frames, rows, columns)
+    assert not mask.all()
+
+
+def test_every_task_is_met():
+    """What sampling gives: a beginning, an end, both ends, every k-th frame, a region."""
+    masks = [given_mask(8, 2, 3, generator(seed)) for seed in range(400)]
+    whole = [mask[:, 0, 0].tolist() for mask in masks if (mask == mask[:, :1, :1]).all()]
+    assert [True, False, False, False, False, False, False, False] in whole
+    assert any(m[0] and not m[-1] and sum(m) > 2 for m in whole)
+    assert any(m[-1] and not m[0] for m in whole)
+    assert any(m[0] and m[-1] and not all(m) for m in whole)
+    assert any(m[::2] == [True] * 4 and not any(m[1:-1:2]) for m in whole)
+    assert any((mask != mask[:, :1, :1]).any() for mask in masks)
+    levels = draw_levels((400, 8, 2, 3), generator(1))
+    spread = levels.amax((1, 2, 3)) - levels.amin((1, 2, 3))
+    assert 0.2 < (spread == 0).float().mean() < 0.6, "windows that are all free, at one level"
+    assert ((spread > 0) & (levels.amin((1, 2, 3)) > 0)).any(), "a level for every frame"
+
+
+@given(steps=st.integers(1, 200), shift=st.floats(0.5, 6))
+def test_the_schedule_runs_from_noise_to_nothing(steps, shift):
+    levels = schedule(steps, shift)
+    assert len(levels) == steps + 1
+    assert levels[0] == pytest.approx(1, abs=1e-6)
+    assert levels[-1] == 0
+    assert (levels.diff() < 0).all()
+    back = levels / (shift - (shift - 1) * levels)
+    torch.testing.assert_close(back, torch.linspace(1, 0, steps + 1), rtol=1e-3, atol=1e-4)
+
+
+def constant(velocity, seen=None):
+    def prior(x, levels, times, labels):
+        if seen is not None:
+            seen.append((x.clone(), levels.clone(), labels.clone()))
+        return velocity.expand_as(x)
+
+    return prior
+
+
+TIMES = torch.arange(5.0)[None] / 25
+NONE = torch.tensor([-1])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 24])
+def test_the_true_velocity_leads_to_the_latents(steps):
+    latents, noise = pair((1, 5, 2, 2))
+    found = denoise(constant(noise - latents), noise, TIMES, NONE, steps=steps)
+    torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**31), steps=st.integers(1, 6))
+@settings(deadline=None, max_examples=40)
+def test_what_is_given_stays(seed, steps):
+    known, noise = pair((1, 5, 2, 2), seed=seed)
+    mask = given_mask(5, 2, 2, generator(seed))[None]
+    wild, _ = pair((1, 5, 2, 2), seed=seed + 1)
+    seen = []
+    found = denoise(constant(wild, seen), noise, TIMES, NONE, steps=steps, given=mask, known=known)
+    held = expand_levels(mask.float(), known).bool().expand_as(known)
+    assert torch.equal(found[held], known[held])
+    torch.testing.assert_close(found[~held], (noise - wild)[~held], rtol=1e-4, atol=1e-4)
+    for x, levels, _ in seen:
+        assert torch.equal(x[held], known[held])
+        assert torch.equal(levels == 0, mask)
+
+
+def test_guidance_pushes_away_from_the_unlabelled():
+    _, noise = pair((1, 5, 2, 2))
+
+    def prior(x, levels, times, labels):
+        return torch.full_like(x, float(labels[0]) + 1)
+
+    label = torch.tensor([1])
+    plain = denoise(prior, noise, TIMES, label, steps=3)
+    pushed = denoise(prior, noise, TIMES, label, steps=3, guidance=3.0)
+    torch.testing.assert_close(plain, noise - 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pushed, noise - 6, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_reaches_the_last_step_only():
+    _, noise = pair((1, 5, 2, 2))
+    weight = torch.ones((), requires_grad=True)
+    calls = []
+
+    def prior(x, levels, times, labels):
+        calls.append(torch.is_grad_enabled())
+        return x * weight
+
+    found = denoise(prior, noise, TIMES, NONE, steps=4, gradient_in_last_step=True)
+    assert calls == [False, False, False, True]
+    assert found.requires_grad
+    assert not denoise(prior, noise, TIMES, NONE, steps=2).requires_grad

@@ -1,0 +1,240 @@
+"""The parts: any even size, one frame, chunks, gradients, and positions that are relative."""
+
+import pytest
+import torch
+from torch import nn
+
+from reroll.config import ModelConfig
+from reroll.objectives.adversarial import relativistic_loss
+from reroll.parts.decoder import HALO, Decoder
+from reroll.parts.discriminator import Discriminator
+from reroll.parts.encoder import Encoder
+from reroll.parts.model import GRID, VideoModel
+from reroll.parts.motion_prior import PATCH, MotionPrior
+
+WIDTHS = (8, 12, 16)
+
+
+def config(height=32, width=48, **changes):
+    sizes = {
+        "height": height, "width": width, "latent_channels": 6, "decoder_widths": WIDTHS,
+        "discriminator_widths": WIDTHS, "prior_width": 32, "prior_depth": 2, "prior_heads": 2,
+    }  # fmt: skip
+    return ModelConfig(**(sizes | changes))
+
+
+def awake(module, seed=0, size=0.05):
+    """The module with noise on every parameter, so that nothing hides behind a zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+    return module.eval()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (32, 48), (34, 58), (50, 18), (64, 114), (30, 16)])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_any_size_goes_in_and_comes_out(height, width, frames):
+    model = VideoModel(config(height, width))
+    clip = torch.rand(2, frames, 3, height, width) * 2 - 1
+    latents = model.encode(clip)
+    channels, rows, columns = model.latent_shape
+    assert latents.shape == (2, frames, channels, rows, columns)
+    assert rows % PATCH == columns % PATCH == 0
+    assert rows * 8 - height in range(GRID)
+    assert columns * 8 - width in range(GRID)
+    assert model.decode(latents).shape == clip.shape
+    levels = torch.rand(2, frames, rows // PATCH, columns // PATCH)
+    times = torch.arange(frames).float().expand(2, -1) / 25
+    assert model.motion_prior(latents, levels, times, torch.tensor([-1, -1])).shape == latents.shape
+
+
+def test_padding_repeats_the_edge_and_is_cropped():
+    model = VideoModel(config(30, 34))
+    clip = torch.rand(1, 1, 3, 30, 34)
+    padded = model.pad(clip)
+    assert padded.shape == (1, 3, 32, 48)
+    assert torch.equal(padded[..., :30, :34], clip[0])
+    assert torch.equal(padded[..., :30, 47], clip[0, ..., 33])
+    assert torch.equal(padded[..., 31, :34], clip[0, ..., 29, :])
+
+
+def test_the_encoder_sees_one_frame_at_a_time():
+    model = awake(VideoModel(config())).double()
+    clip = torch.rand(1, 5, 3, 32, 48).double()
+    alone = torch.cat([model.encode(clip[:, i : i + 1]) for i in range(5)], 1)
+    torch.testing.assert_close(model.encode(clip), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_whitening_is_undone_by_decoding():
+    model = awake(VideoModel(config()))
+    raw = torch.randn(1, 3, 6, 4, 6) * 0.1
+    model.latent_mean.copy_(torch.randn(6))
+    model.latent_scale.copy_(torch.rand(6) + 0.5)
+    torch.testing.assert_close(model.decode(model.whiten(raw)), model.decode_raw(raw), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7])
+def test_decoding_in_chunks_equals_decoding_whole(chunk):
+    decoder = awake(Decoder(WIDTHS, 6)).double()
+    latents = torch.randn(1, 17, 6, 4, 4).double()
+    whole = decoder(latents)
+    pieces = []
+    for start in range(0, 17, chunk):
+        stop = min(start + chunk, 17)
+        before, after = max(0, start - HALO), min(17, stop + HALO)
+        pieces.append(decoder(latents[:, before:after])[:, start - before : stop - before])
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_the_halo_is_no_larger_than_it_has_to_be():
+    decoder = awake(Decoder(WIDTHS, 6))
+    latents = torch.randn(1, 2 * HALO + 3, 6, 4, 4)
+    changed = latents.clone()
+    changed[:, 0] += 1
+    moved = (decoder(changed) - decoder(latents)).abs().amax((0, 2, 3, 4)) > 1e-6
+    assert moved.tolist() == [True] * (HALO + 1) + [False] * (HALO + 2)
+
+
+def test_a_new_decoder_does_not_mix_frames():
+    """Temporal residuals start at zero: a fresh decoder is strictly per frame."""
+    decoder = Decoder(WIDTHS, 6)
+    latents = torch.randn(1, 4, 6, 4, 4)
+    alone = torch.cat([decoder(latents[:, i : i + 1]) for i in range(4)], 1)
+    torch.testing.assert_close(decoder(latents), alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_discriminator_judges_every_place(frames):
+    verdict = Discriminator(WIDTHS)(torch.rand(2, frames, 3, 32, 64), torch.rand(2, frames))
+    assert verdict.fine.shape == (2, frames, 4, 8)
+    assert verdict.wide.shape == (2, frames, 1, 2)
+    assert len(verdict.features) >= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(34, 58), (36, 50), (46, 32), (16, 28), (30, 18)])
+def test_the_discriminator_takes_frames_that_are_not_padded(height, width):
+    verdict = Discriminator(WIDTHS)(torch.rand(1, 2, 3, height, width), torch.tensor([[0.0, 0.1]]))
+    rows, columns = verdict.fine.shape[2:]
+    assert verdict.wide.shape == (1, 2, -(-rows // 4), -(-columns // 4)), (
+        "the wide verdict leaves nothing out"
+    )
+    assert torch.isfinite(verdict.fine).all()
+    assert torch.isfinite(verdict.wide).all()
+
+
+def test_the_discriminator_knows_the_time_step_and_the_order():
+    judge = awake(Discriminator(WIDTHS))
+    clip, times = torch.rand(1, 4, 3, 32, 32), torch.arange(4.0)[None] / 25
+    usual = judge(clip, times).fine
+    assert not torch.allclose(usual, judge(clip, 4 * times).fine, atol=1e-4)
+    assert not torch.allclose(usual, judge(clip.flip(1), times).fine.flip(1), atol=1e-4)
+    torch.testing.assert_close(usual, judge(clip, times + 8).fine, rtol=1e-3, atol=1e-4)
+
+
+def encoder_loss():
+    encoder, clip = Encoder(WIDTHS, 6), torch.rand(3, 3, 32, 32)
+    return encoder, lambda: sum(x.square().mean() for x in encoder(clip))
+
+
+def decoder_loss():
+    decoder, latents = Decoder(WIDTHS, 6), torch.randn(2, 3, 6, 4, 4)
+    return decoder, lambda: (decoder(latents) - 0.3).square().mean()
+
+
+def prior_loss():
+    prior, latents = MotionPrior(6, 32, 2, 2, labels=3), torch.randn(4, 3, 6, 4, 4)
+    levels, times = torch.rand(4, 3, 2, 2), torch.arange(3.0).expand(4, -1) / 25
+    wanted = torch.randn_like(latents)
+    return (
+        prior,
+        lambda: (prior(latents, levels, times, torch.tensor([-1, 0, 1, 2])) - wanted).square().mean(),
+    )
+
+
+def discriminator_loss():
+    judge, real, made = Discriminator(WIDTHS), torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 3, 32, 32)
+    times = torch.tensor([[0.0, 0.04, 0.08], [0.0, 0.12, 0.24]])
+    return judge, lambda: relativistic_loss(judge(real, times), judge(made, times))
+
+
+@pytest.mark.parametrize("part", [encoder_loss, decoder_loss, prior_loss, discriminator_loss])
+def test_a_gradient_reaches_every_parameter(part):
+    """A few steps open the gates that start at zero; then nothing may be left out."""
+    module, loss = part()
+    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    silent = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+
+
+def test_a_model_without_encoder_says_so():
+    model = VideoModel(config(encoder=False))
+    assert model.encoder is None
+    with pytest.raises(TypeError, match="no encoder"):
+        model.encode(torch.rand(1, 1, 3, 32, 48))
+
+
+@pytest.fixture(scope="module")
+def prior():
+    torch.manual_seed(1)
+    return awake(MotionPrior(6, 32, 2, 2, labels=2), size=0.2)
+
+
+def velocity(prior, times, levels=None, labels=(-1, 1), latents=None):
+    if latents is None:
+        latents = torch.randn(2, 5, 6, 4, 6, generator=torch.Generator().manual_seed(5))
+    levels = torch.full((2, 5, 2, 3), 0.7) if levels is None else levels
+    with torch.no_grad():
+        return prior(latents, levels, times, torch.tensor(labels))
+
+
+TIMES = torch.tensor([[0.0, 0.1, 0.2, 0.4, 0.5], [0.0, 0.04, 0.08, 0.12, 0.16]])
+
+
+@pytest.mark.parametrize("shift", [-3.0, 0.77, 41.0])
+def test_only_differences_of_time_matter(prior, shift):
+    there = velocity(prior, TIMES + shift)
+    torch.testing.assert_close(there, velocity(prior, TIMES), rtol=2e-3, atol=2e-3)
+
+
+def test_times_levels_and_labels_all_matter(prior):
+    usual = velocity(prior, TIMES)
+    levels = torch.full((2, 5, 2, 3), 0.7)
+    levels[:, 0] = 0
+    for other in (
+        velocity(prior, 2 * TIMES),
+        velocity(prior, TIMES, levels=levels),
+        velocity(prior, TIMES, labels=(0, 0)),
+    ):
+        assert (other - usual).abs().max() > 1e-2
+
+
+def test_frames_are_told_apart_by_their_times_alone(prior):
+    """Frames in another order with their times give the same velocities in that order."""
+    order = torch.tensor([0, 3, 1, 2, 4])  # the ends stay: they say how long the window is
+    latents = torch.randn(2, 5, 6, 4, 6)
+    usual = velocity(prior, TIMES, latents=latents)
+    turned = velocity(prior, TIMES[:, order], latents=latents[:, order])
+    torch.testing.assert_close(turned, usual[:, order], rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_prior_predicts_nothing():
+    fresh = MotionPrior(6, 32, 2, 2)
+    assert velocity(fresh, TIMES, labels=(-1, -1)).abs().max() == 0
+
+
+def test_parts_are_ordinary_modules():
+    model = VideoModel(config())
+    again = VideoModel(config())
+    again.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert isinstance(model, nn.Module)
