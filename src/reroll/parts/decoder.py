@@ -14,6 +14,13 @@ from reroll.parts.blocks import ResidualBlock, TemporalMix, activate, initialise
 HALO = 2
 
 
+def repeat_for_shuffle(layer: nn.Conv2d) -> None:
+    """Equal first weights for the four pixels that a pixel shuffle lays side by side (ICNR, Aitken et al. 2017): the
+    first frames are smooth, where independent weights print a checkered pattern that a discriminator seizes on."""
+    weight = layer.weight.data
+    weight.copy_(weight[::4].repeat_interleave(4, 0))
+
+
 class Decoder(nn.Module):
     """`B T Z h w` → `B T 3 8h 8w`."""
 
@@ -30,6 +37,8 @@ class Decoder(nn.Module):
         self.fine = nn.ModuleList([ResidualBlock(fine), ResidualBlock(fine)])
         self.leave = nn.Conv2d(fine, 12, 3, padding=1)
         initialise(self)
+        for shuffled in (self.to_middle, self.to_fine, self.leave):
+            repeat_for_shuffle(shuffled)
         self.leave.weight.data.mul_(0.3)
 
     def forward(self, latents: Tensor) -> Tensor:

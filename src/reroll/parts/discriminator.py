@@ -2,7 +2,8 @@
 
 A 2-D residual trunk shared over frames sees each frame beside its difference to the frame before; the temporal
 head joins three neighbouring frames' features with their time steps. Two verdicts: `fine`, one logit for every
-8 × 8 pixels (texture, edges, small motion), and `wide`, from features pooled four times coarser (what is where).
+8 × 8 pixels (texture, edges, small motion), and `wide`, from frames four times smaller, one for every 16 × 16 pixels
+and most of the picture around them (what is where): it gives a generator that knows nothing something to begin with.
 
 In: frames `B T 3 H W` in [-1, 1], times `B T` in seconds. Out: `Verdict`.
 """
@@ -25,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """`B T 3 H W`, `B T` → logits `B T h w` and `B T ⌈h/4⌉ ⌈w/4⌉`, features of two depths."""
+    """`B T 3 H W`, `B T` → logits `B T H/8 W/8` and `B T H/16 W/16`, features of two depths."""
 
     def __init__(self, widths: tuple[int, int, int]) -> None:
         super().__init__()
@@ -39,8 +40,11 @@ class Discriminator(nn.Module):
         self.join = nn.Conv2d(3 * coarse + 1, coarse, 1)
         # No bias: relativistic losses see differences of logits only, it would never get a gradient.
         self.judge_fine = nn.Conv2d(coarse, 1, 1, bias=False)
-        self.to_wide = nn.Conv2d(coarse, coarse, 4, stride=4)
-        self.wide = ResidualBlock(coarse)
+        self.enter_wide = nn.Conv2d(6, middle, 3, padding=1)
+        self.wide = ResidualBlock(middle)
+        self.to_widest = nn.Conv2d(middle, coarse, 4, stride=2, padding=1)
+        self.widest = nn.Sequential(ResidualBlock(coarse), ResidualBlock(coarse))
+        self.join_wide = nn.Conv2d(3 * coarse + 1, coarse, 3, stride=2, padding=1)
         self.judge_wide = nn.Conv2d(coarse, 1, 1, bias=False)
         initialise(self)
         for judge in (self.judge_fine, self.judge_wide):
@@ -55,8 +59,9 @@ class Discriminator(nn.Module):
         b = self.middle(self.to_middle(activate(a)))
         c = self.coarse(self.to_coarse(activate(b)))
         joined = activate(self.join(self._neighbours(activate(c), times)))
-        whole = F.pad(joined, (0, -joined.shape[-1] % 4, 0, -joined.shape[-2] % 4), mode="replicate")
-        wide = self.wide(self.to_wide(whole))
+        wide = self.wide(self.enter_wide(F.avg_pool2d(seen, 4)))
+        wide = self.widest(self.to_widest(activate(wide)))
+        wide = self.join_wide(self._neighbours(activate(wide), times))
         shape = (-1, count)
         return Verdict(
             self.judge_fine(joined).float().unflatten(0, shape)[:, :, 0],

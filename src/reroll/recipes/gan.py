@@ -14,7 +14,6 @@ from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
 from reroll.recipes.vaegan import discriminator_update, judge
 
 BATCH, FRAMES = 8, 3
-LEARNING_RATE = 5e-4
 
 
 class Gan:
@@ -31,8 +30,8 @@ class Gan:
         judged_by = list(networks.discriminator.parameters())
         made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
         return {
-            name: OptimizerSpec(parameters, LEARNING_RATE, (0.0, 0.99), muon=False, constant=True)
-            for name, parameters in (("generator", made_by), ("discriminator", judged_by))
+            "generator": OptimizerSpec(made_by, 1.5e-3, (0.0, 0.99), constant=True),
+            "discriminator": OptimizerSpec(judged_by, 5e-4, (0.0, 0.99), muon=False, constant=True),
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:

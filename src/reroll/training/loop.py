@@ -116,6 +116,8 @@ def _steps(session: Session) -> None:
             trainer.enter_stage(stage)
         if step in session.skipped:
             step += 1
+            if step == trainer.plan.steps:
+                _save(session, step)
             continue
         try:
             logged = trainer.train_step(step)
@@ -298,21 +300,28 @@ def _prepare(
 def _set_deadline(session: Session, config: TrainingConfig, add_minutes: float | None) -> None:
     """When the minutes are over; added minutes become the recipe's stages once more, after those that are done."""
     trainer = session.trainer
-    if add_minutes is not None:
+    if add_minutes is not None and not _is_added(session.run, add_minutes):
         if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
             raise UsageError(
                 "--add-minutes: this run was planned in --steps; start a new one with --init instead."
             )
         timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
         stages = (*trainer.plan.stages, *plan_stages(trainer.recipe, timing, add_minutes * 60))
-        at = trainer.plan.steps
+        at = trainer.global_step
         trainer.plan = trainer.plan.model_copy(update={"stages": stages})
+        session.replans[at] = stages
         session.monitor.event("extended", at=at, minutes=add_minutes, stages=[s.model_dump() for s in stages])
         session.monitor.plan(_estimates(trainer.plan))
     added = sum(row["minutes"] for row in _events(session.run, "extended"))
     if config.minutes is not None:
         total = (config.minutes + added) * 60
         session.deadline = session.started + total - session.elapsed_before
+
+
+def _is_added(run: Path, minutes: float) -> bool:
+    """Whether so many minutes were added and then stopped: the same command again goes on with them."""
+    rows = _events(run, "extended", "finished")
+    return bool(rows) and rows[-1]["kind"] == "extended" and rows[-1]["minutes"] == minutes
 
 
 def _replay_events(session: Session) -> None:

@@ -40,7 +40,8 @@ class Muon(torch.optim.Optimizer):
         matrices: bool = True,
         compute: torch.dtype = torch.float32,
     ) -> None:
-        """Without `matrices` everything is Adam's. `compute` is the precision of the Newton-Schulz steps: bf16 suffices (Jordan et al.), where it pays."""
+        """Without `matrices` everything is Adam's. `compute` is the precision of the Newton-Schulz steps: bf16
+        suffices (Jordan et al.), where it pays."""
         super().__init__(params, {"lr": lr, "betas": betas, "momentum": momentum})
         self.matrices, self.compute = matrices, compute
 
