@@ -19,6 +19,7 @@ app = App(
     name="reroll",
     help="Train a video generator on your own footage, with a GAN, a VAE or both, and roll it again.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -272,7 +273,7 @@ def _print_inspection(found: "api.FootageReport") -> None:  # type: ignore[name-
 def main() -> None:
     """Entry point: run, and turn errors into one line and an exit code."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(str(error).strip().splitlines()[0], 2)
     except RerollError as error:
@@ -282,6 +283,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
 
 
 def _fail(message: str, code: int) -> None:

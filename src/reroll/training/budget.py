@@ -188,7 +188,9 @@ def make_plan(
     if model == "auto":
         left = (deadline - time.monotonic()) * RESERVE
         sizes: tuple[ModelName, ...] = ("l", "m", "s")
-        best = next(m for m in sizes if timing.scaled(m).steps(recipe, left) >= WANTED_STEPS[m])
+        best: ModelName = next(
+            (m for m in sizes if timing.scaled(m).steps(recipe, left) >= WANTED_STEPS[m]), "s"
+        )
         if best != first:
             timing = time_model(engine, recipe, best, store, windows, base, seed)
     stages = plan_stages(recipe, timing, deadline - time.monotonic())

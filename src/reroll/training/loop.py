@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from reroll.config import Plan, StagePlan, TrainingConfig
-from reroll.errors import CheckpointError, DivergedError, InterruptedRun, UsageError
+from reroll.errors import CheckpointError, DivergedError, FootageError, InterruptedRun, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
 from reroll.footage.movement import motion_summary
 from reroll.recipes import RECIPES
@@ -87,6 +87,8 @@ def train(
         if old is not None and old.status == "finished" and add_minutes is None:
             console.print(f"{run} is finished; --add-minutes N goes on with it.")
             return old
+        if config.init is not None:
+            read_record(Path(config.init))  # before the footage is read: that may take long
         store = _ingest(config, cache_dir, console)
         if old is not None and old.fingerprint != store.fingerprint:
             raise UsageError(
@@ -210,6 +212,9 @@ def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
     files, skipped = find_footage([Path(path) for path in config.footage])
     for item in skipped:
         console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False)
+    if not files:
+        first = f"; {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise FootageError(f"no footage in {', '.join(config.footage)}{first}.")
 
     shown = 0.0
 
