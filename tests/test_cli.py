@@ -1,0 +1,277 @@
+"""The command: what is wrong is said in one line with its exit code, and nothing is left behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from footage_maker import shaking, write_audio_only, write_clip
+
+from reroll import cli
+from reroll.errors import UsageError
+from reroll.footage import read_clip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        toy.shrink(patch)
+        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("COLUMNS", "10000")  # rich wraps notes
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Footage, a finished run of each kind that matters, and files that are no footage."""
+    place = tmp_path_factory.mktemp("place")
+    toy.write_footage(place / "clips")
+    (place / "notes.mp4").write_text("this is not a film\n")
+    (place / "notes.txt").write_text("nor is this\n")
+    (place / "empty").mkdir()
+    (place / "damaged" / "checkpoints").mkdir(parents=True)
+    (place / "damaged" / "run.json").write_text('{"format": 1')
+    write_audio_only(place / "sound.mp4")
+    for recipe in ("gan", "vae"):
+        code, _, error = run_in(
+            place, "train", "clips", "-o", recipe, "--recipe", recipe, *QUICK, "--steps", "6"
+        )
+        assert code == 0, error
+    return place
+
+
+QUICK = ("--size", "32", "--threads", "1", "--precision", "fp32")
+
+
+def run_in(folder, *arguments):
+    """Exit code, standard output, standard error of the command in this process."""
+    import contextlib
+    import io
+
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["reroll", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+    return code, out.getvalue(), error.getvalue()
+
+
+def everything(folder):
+    """Folders by name, files by when they were written."""
+    return {path: path.is_dir() or path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+TRAIN = ("-o", "new/run", *QUICK, "--steps", "6")
+BAD = [
+    (3, "missing.mp4", ["train", "missing.mp4", *TRAIN]),
+    (3, "notes.mp4", ["train", "notes.mp4", *TRAIN]),
+    (3, "notes.txt", ["train", "notes.txt", *TRAIN]),
+    (3, "sound.mp4", ["train", "sound.mp4", *TRAIN]),
+    (3, "empty", ["train", "empty", *TRAIN]),
+    (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "0"]),
+    (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "-5"]),
+    (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "nan"]),
+    (2, "minutes", ["train", "clips", "-o", "new/run", *QUICK, "--minutes", "0.001"]),
+    (2, "--steps", ["train", "clips", "-o", "new/run", "--steps", "0"]),
+    (2, "--steps", ["train", "clips", *TRAIN, "--minutes", "1"]),
+    (2, "--size", ["train", "clips", *TRAIN, "--size", "8"]),
+    (2, "--size", ["train", "clips", *TRAIN, "--size", "big"]),
+    (2, "--size", ["train", "clips", *TRAIN, "--size", "33"]),
+    (2, "--seed", ["train", "clips", *TRAIN, "--seed", "-1"]),
+    (2, "--threads", ["train", "clips", *TRAIN, "--threads", "0"]),
+    (2, "--recipe", ["train", "clips", *TRAIN, "--recipe", "diffusion"]),
+    (2, "--device", ["train", "clips", *TRAIN, "--device", "abacus"]),
+    (2, "--precision", ["train", "clips", *TRAIN, "--precision", "fp7"]),
+    (2, "--epochs", ["train", "clips", *TRAIN, "--epochs", "5"]),
+    (4, "nothing", ["train", "clips", *TRAIN, "--init", "nothing"]),
+    (2, "output", ["train", "clips"]),
+    (2, "--seed", ["train", "clips", "-o", "gan", "--recipe", "gan", *QUICK, "--steps", "6", "--seed", "3"]),
+    (2, "", ["train"]),
+    (3, "missing.mp4", ["inspect", "missing.mp4"]),
+    (3, "notes.mp4", ["inspect", "notes.mp4", "--json"]),
+    (2, "minutes", ["inspect", "clips", "--minutes", "0"]),
+    (2, "--verbosely", ["inspect", "clips", "--verbosely"]),
+    (4, "nothing", ["sample", "nothing", "-o", "out"]),
+    (4, "clips", ["sample", "clips", "-o", "out"]),
+    (4, "damaged", ["sample", "damaged", "-o", "out"]),
+    (4, "run.json", ["sample", "clips/clip0.mp4", "-o", "out"]),
+    (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "many"]),
+    (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "-3"]),
+    (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "9-3"]),
+    (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "1-"]),
+    (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "99999999999999999999"]),
+    (2, "--count", ["sample", "gan", "-o", "out", "--count", "0"]),
+    (2, "--label", ["sample", "gan", "-o", "out", "--label", "cat"]),
+    (2, "--seconds", ["sample", "gan", "-o", "out", "--seconds", "0"]),
+    (2, "--seconds", ["sample", "gan", "-o", "out", "--seconds", "long"]),
+    (2, "--fps", ["sample", "gan", "-o", "out", "--fps", "0"]),
+    (2, "out.avi", ["sample", "gan", "-o", "out.avi"]),
+    (2, "out.mp4", ["sample", "gan", "-o", "out.mp4", "--count", "2"]),
+    (2, "--slowly", ["sample", "gan", "-o", "out", "--slowly"]),
+    (2, "--loop", ["sample", "gan", "-o", "out", "--loop", "--seconds", "0.08"]),
+    (4, "nothing", ["extend", "nothing", "clips/clip0.mp4", "-o", "longer.mp4"]),
+    (3, "missing.mp4", ["extend", "vae", "missing.mp4", "-o", "longer.mp4"]),
+    (3, "notes.mp4", ["extend", "vae", "notes.mp4", "-o", "longer.mp4"]),
+    (3, "sound.mp4", ["extend", "vae", "sound.mp4", "-o", "longer.mp4"]),
+    (2, "longer.gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.gif"]),
+    (2, "encoder", ["extend", "gan", "clips/clip0.mp4", "-o", "longer.mp4"]),
+    (2, "--seconds", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--seconds", "-2"]),
+    (4, "nothing", ["report", "nothing"]),
+    (2, "--samples", ["report", "gan", "--samples", "0"]),
+    (2, "dance", ["dance"]),
+]
+
+
+@pytest.mark.parametrize(("code", "named", "arguments"), BAD, ids=[" ".join(row[2])[:60] for row in BAD])
+def test_what_is_wrong_is_one_line(place, code, named, arguments):
+    before = everything(place)
+    found, printed, said = run_in(place, *arguments)
+    assert found == code, said
+    assert printed == ""
+    lines = [
+        line
+        for line in said.splitlines()
+        if not line.startswith(("note: ", "reading ", "looking at ", "skipped"))
+    ]
+    assert len(lines) == 1, said
+    assert lines[0].startswith("reroll: ")
+    assert named in lines[0]
+    assert "Traceback" not in said
+    assert everything(place) == before, "nothing is left behind"
+
+
+def test_an_output_that_is_a_file_is_said(place):
+    (place / "taken").write_text("a file")
+    for arguments in (
+        ["train", "clips", "-o", "taken", *QUICK, "--steps", "6"],
+        ["sample", "gan", "-o", "taken"],
+    ):
+        code, _, said = run_in(place, *arguments)
+        assert code in range(1, 8), said
+        assert "taken" in said.splitlines()[-1]
+        assert said.splitlines()[-1].startswith("reroll: ")
+    assert (place / "taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "seeds"),
+    [("3", 1, [3]), ("3", 3, [3, 4, 5]), ("0-3", 1, [0, 1, 2, 3]), ("7-7", 1, [7])],
+)
+def test_seeds(text, count, seeds):
+    assert cli.parse_seeds(text, count) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 1), ("a", 1), ("-1", 1), ("1-2-3", 1), ("1-4", 2), ("²", 1)]
+)
+def test_seeds_that_are_none(text, count):
+    with pytest.raises(UsageError, match="--seed"):
+        cli.parse_seeds(text, count)
+
+
+@pytest.mark.parametrize("recipe", ["gan", "vae"])
+def test_a_seed_alone_equals_its_place_in_a_range(place, tmp_path, recipe):
+    usual = ("--seconds", "0.4", "--denoise-steps", "2", "--threads", "1")
+    code, printed, said = run_in(
+        place, "sample", recipe, "--seed", "0-3", "-o", str(tmp_path / "all"), *usual
+    )
+    assert (code, said) == (0, "")
+    files = sorted((tmp_path / "all").iterdir())
+    assert [Path(line) for line in printed.split()] == files
+    assert len(files) == 4
+    assert run_in(place, "sample", recipe, "--seed", "3", "-o", str(tmp_path / "one.mp4"), *usual)[0] == 0
+    assert (tmp_path / "one.mp4").read_bytes() == files[3].read_bytes()
+    assert (
+        run_in(place, "sample", recipe, "--seed", "2", "--count", "2", "-o", str(tmp_path / "two"), *usual)[0]
+        == 0
+    )
+    assert [path.read_bytes() for path in sorted((tmp_path / "two").iterdir())] == [
+        path.read_bytes() for path in files[2:]
+    ]
+
+
+def test_frames_and_rate_are_as_asked(place, tmp_path):
+    code, _, _ = run_in(
+        place, "sample", "gan", "--seconds", "1.5", "--fps", "24", "--loop", "-o", str(tmp_path / "a.mp4")
+    )
+    assert code == 0
+    frames, times = read_clip(tmp_path / "a.mp4", 32, 44)
+    assert len(frames) == 36
+    assert times[-1] == pytest.approx(35 / 24, abs=1e-3)
+
+
+def test_extend(place, tmp_path):
+    take = write_clip(tmp_path / "take.mp4", shaking(20, 32, 44), fps=25)
+    code, printed, said = run_in(
+        place, "extend", "vae", str(take), "--seconds", "0.4", "-o", str(tmp_path / "longer.mp4"),
+        "--denoise-steps", "2",
+    )  # fmt: skip
+    assert (code, said) == (0, "")
+    assert printed.strip() == str(tmp_path / "longer.mp4")
+    assert len(read_clip(tmp_path / "longer.mp4", 32, 44)[0]) == 30
+
+
+def test_inspect_prints_json_and_nothing_else(place):
+    code, printed, _ = run_in(place, "inspect", "clips", "notes.txt", "sound.mp4", "--json", "--minutes", "5")
+    assert code == 0
+    found = json.loads(printed)
+    assert found["suggestion"]["minutes"] == 5
+    assert found["footage"]["shots"] >= 1
+    assert {Path(file["path"]).name for file in found["footage"]["files"]} == {"clip0.mp4"}
+    assert all(item["reason"] for item in found["footage"]["skipped"])
+    assert printed.isascii() or json.loads(printed.encode()) == found
+
+
+def test_inspect_for_people(place):
+    code, printed, said = run_in(place, "inspect", "clips")
+    assert (code, said) == (0, "")
+    assert "clip0.mp4" in printed
+    assert "--size" in printed
+    assert "mirroring" in printed
+
+
+def test_train_again_goes_on_or_says_it_is_done(place):
+    code, _, said = run_in(place, "train", "clips", "-o", "gan", "--recipe", "gan", *QUICK, "--steps", "6")
+    assert code == 0
+    assert "finished" in said
+
+
+def test_help_and_version():
+    code, printed, _ = run_in(Path(), "--help")
+    assert code == 0
+    for verb in ("inspect", "train", "sample", "extend", "report", "doctor"):
+        assert verb in printed
+    assert run_in(Path(), "--version")[1].strip().count(".") == 2
+
+
+def test_doctor_runs_in_a_process_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "reroll.cli", "doctor"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "torch" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_anywhere_is_one_line(place, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reroll.api.load", interrupted)
+    code, _, said = run_in(place, "sample", "gan", "-o", "out")
+    assert code == 130
+    assert said.count("\n") == 1

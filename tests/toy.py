@@ -1,0 +1,54 @@
+"""reroll at toy size: networks that train in seconds, for tests; run as a program it is the `reroll` command so
+shrunk, with whatever else the test needs (`python tests/toy.py train ...`)."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from footage_maker import shaking, write_clip
+
+TINY = {
+    "latent_channels": 4, "decoder_widths": (8, 8, 16), "discriminator_widths": (8, 8, 16),
+    "prior_width": 32, "prior_depth": 2, "prior_heads": 2,
+}  # fmt: skip
+HEIGHT, WIDTH, FRAMES, FPS = 32, 44, 60, 25
+QUICK = {"size": HEIGHT, "threads": 1, "precision": "fp32", "device": "cpu"}
+
+
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """Tiny networks, few and short previews, few random draws in the report."""
+    from reroll import config
+    from reroll.evaluation import judge
+    from reroll.training import budget, preview
+
+    for name in config.PRESETS:
+        patch.setitem(config.PRESETS, name, TINY)
+    patch.setattr(budget, "PREVIEWS", 2)
+    patch.setattr(preview, "SECONDS", 0.3)
+    patch.setattr(judge, "DRAWS", 10)
+    patch.setattr(judge, "PLANTED_DRAWS", 3)
+
+
+def write_footage(folder: Path, clips: int = 1, *, seed: int = 0) -> Path:
+    """A folder of clips of a square that swings over a soft background."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(seed, seed + clips):
+        write_clip(folder / f"clip{number}.mp4", shaking(FRAMES, HEIGHT, WIDTH, seed=number), fps=FPS)
+    return folder
+
+
+def silent() -> dict:
+    """A console for `reroll.train` that keeps quiet."""
+    import io
+
+    from rich.console import Console
+
+    return {"console": Console(file=io.StringIO())}
+
+
+if __name__ == "__main__":
+    shrink(pytest.MonkeyPatch())
+    from reroll.cli import main
+
+    sys.argv[0] = "reroll"
+    main()
