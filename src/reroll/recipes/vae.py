@@ -22,7 +22,7 @@ class Vae:
     """Encoder + Decoder by the ELBO; MotionPrior by flow matching."""
 
     name = "vae"
-    stages = (StageSpec("autoencoder", 0.45), StageSpec("prior", 0.55))
+    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62))
     has_encoder = True
     has_discriminator = False
 

@@ -27,7 +27,7 @@ class VaeGan:
     """Encoder + Decoder by ELBO and adversary; MotionPrior by flow matching, finished adversarially."""
 
     name = "vaegan"
-    stages = (StageSpec("autoencoder", 0.5), StageSpec("prior", 0.4), StageSpec("finish", 0.1))
+    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.52), StageSpec("finish", 0.1))
     has_encoder = True
     has_discriminator = True
 
@@ -65,8 +65,8 @@ def discriminator_update(context: Context, real: Footage, generated: Tensor) -> 
     on_generated = judge(context, generated.detach(), real.times)
     terms = {"discriminator": relativistic_loss(on_real, on_generated)}
     if context.step % PENALTY_EVERY == 0:
-        both = torch.cat([real.data[:2], generated.detach()[:2]])
-        times = torch.cat([real.times[:2], real.times[:2]])
+        both = torch.cat([real.data[:1], generated.detach()[:1]])
+        times = torch.cat([real.times[:1], real.times[:1]])
         with context.full_precision():
             penalty = gradient_penalty(discriminator, both, times, context.generator_for("penalty"))
         terms["penalty"] = PENALTY_EVERY * PENALTY_WEIGHT * penalty
