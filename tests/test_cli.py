@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 from footage_maker import shaking, write_audio_only, write_clip
+from toy import run_in
 
 from reroll import cli
 from reroll.errors import UsageError
@@ -43,27 +44,6 @@ def place(tmp_path_factory):
 
 
 QUICK = ("--size", "32", "--threads", "1", "--precision", "fp32")
-
-
-def run_in(folder, *arguments):
-    """Exit code, standard output, standard error of the command in this process."""
-    import contextlib
-    import io
-
-    out, error = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(error),
-    ):
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["reroll", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-    return code, out.getvalue(), error.getvalue()
 
 
 def everything(folder):

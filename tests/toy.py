@@ -1,11 +1,14 @@
 """reroll at toy size: networks that train in seconds, for tests; run as a program it is the `reroll` command so
 shrunk, with whatever else the test needs (`python tests/toy.py train ...`)."""
 
+import io
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from footage_maker import shaking, write_clip
+from rich.console import Console
 
 TINY = {
     "latent_channels": 4, "decoder_widths": (8, 8, 16), "discriminator_widths": (8, 8, 16),
@@ -37,12 +40,24 @@ def write_footage(folder: Path, clips: int = 1, *, seed: int = 0) -> Path:
     return folder
 
 
+def run_in(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """The command in this process, started in `folder`: exit code, standard output, standard error."""
+    from reroll import cli
+
+    out, error = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["reroll", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, out.getvalue(), error.getvalue()
+
+
 def silent() -> dict:
     """A console for `reroll.train` that keeps quiet."""
-    import io
-
-    from rich.console import Console
-
     return {"console": Console(file=io.StringIO())}
 
 
