@@ -46,10 +46,11 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage's name and its share of the training time."""
+    """A stage's name, its share of the training time, and whether it trains on latents. Its steps cost alike."""
 
     name: str
     share: float
+    on_latents: bool = False
 
 
 class Context(Protocol):

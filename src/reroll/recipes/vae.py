@@ -22,7 +22,7 @@ class Vae:
     """Encoder + Decoder by the ELBO; MotionPrior by flow matching."""
 
     name = "vae"
-    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62))
+    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62, on_latents=True))
     has_encoder = True
     has_discriminator = False
 

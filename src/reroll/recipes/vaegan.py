@@ -1,10 +1,12 @@
 """`vaegan`: the VAE whose reconstruction is also judged by a Discriminator, then a MotionPrior finished by it.
 
-Three stages. `autoencoder` is the `vae`'s, with the Discriminator's features as an added reconstruction metric and
-its verdict as a loss (VAE/GAN, Larsen et al. 2016; VQGAN, Esser et al. 2021); the Discriminator is warmed up before
-the Decoder hears of it. `prior` is the `vae`'s. `finish` lets the Discriminator judge clips sampled in a few steps
-while flow matching and reconstruction go on as anchors, so that few steps are enough.
+Four stages. `autoencoder` is the `vae`'s; `adversarial` goes on with it, with the Discriminator's features as an
+added reconstruction metric and its verdict as a loss (VAE/GAN, Larsen et al. 2016; VQGAN, Esser et al. 2021), at
+a strength that rises while the Discriminator learns. `prior` is the `vae`'s. `finish` lets the Discriminator judge
+clips sampled in a few steps, with flow matching and reconstruction as anchors, so that few steps are enough.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from reroll.parts.discriminator import Verdict
 from reroll.recipes import vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
-WARM_UP, RAMP_FROM, RAMP_TO = 0.25, 0.35, 0.6
+RAMP = 0.5
+"""Share of the stage over which the adversary comes up to strength: an untrained one would wreck the Decoder."""
 ADVERSARIAL_SHARE = 0.6
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up."""
 PENALTY_WEIGHT, PENALTY_EVERY = 0.05, 2
@@ -27,7 +30,12 @@ class VaeGan:
     """Encoder + Decoder by ELBO and adversary; MotionPrior by flow matching, finished adversarially."""
 
     name = "vaegan"
-    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.52), StageSpec("finish", 0.1))
+    stages = (
+        StageSpec("autoencoder", 0.2),
+        StageSpec("adversarial", 0.18),
+        StageSpec("prior", 0.52, on_latents=True),
+        StageSpec("finish", 0.1, on_latents=True),
+    )
     has_encoder = True
     has_discriminator = True
 
@@ -39,12 +47,21 @@ class VaeGan:
             made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
             return {"generator": OptimizerSpec(made_by, 3e-4), "discriminator": judge}
         specs = vae.Vae().optimizers(stage, networks)
-        return {**specs, "discriminator": judge} if stage == "autoencoder" else specs
+        if stage == "adversarial":
+            both = vae.Vae().optimizers("autoencoder", networks)["autoencoder"]
+            return {"autoencoder": replace(both, learning_rate=1.5e-3), "discriminator": judge}
+        return specs
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
-        if stage == "autoencoder":
-            return autoencoder_step(context)
-        return vae.prior_step(context) if stage == "prior" else finish_step(context)
+        match stage:
+            case "autoencoder":
+                return vae.autoencoder_step(context)
+            case "adversarial":
+                return adversarial_step(context)
+            case "prior":
+                return vae.prior_step(context)
+            case _:
+                return finish_step(context)
 
 
 def judge(context: Context, frames: Tensor, times: Tensor) -> Verdict:
@@ -88,23 +105,18 @@ def adversarial_gradient(context: Context, footage: Footage, decoded: Tensor, si
     on_decoded = judge(context, pixels, footage.times)
     loss = relativistic_loss(on_decoded, on_real) + feature_loss(on_decoded, on_real)
     gradient = torch.autograd.grad(loss, pixels)[0]
-    ramp = min(1.0, max(0.0, (context.progress - RAMP_FROM) / (RAMP_TO - RAMP_FROM)))
+    ramp = min(1.0, context.progress / RAMP)
     return gradient * (ADVERSARIAL_SHARE * ramp * size / (gradient.norm() + 1e-12))
 
 
-def autoencoder_step(context: Context) -> dict[str, float]:
-    """The `vae`'s step; past the warm-up also a step of the Discriminator, past the ramp's start its gradient."""
+def adversarial_step(context: Context) -> dict[str, float]:
+    """The `vae`'s step with the adversary's gradient added at the pixels, then a step of the Discriminator."""
     footage, decoded, terms = vae.encode_decode(context)
     terms["reconstruction"] = reconstruction_loss(decoded, footage.data)
-    extra = None
-    logged = {}
-    if context.progress >= RAMP_FROM:
-        size = torch.autograd.grad(terms["reconstruction"], decoded, retain_graph=True)[0].norm()
-        extra = (decoded, adversarial_gradient(context, footage, decoded, size))
-    context.update("autoencoder", terms, extra)
-    if context.progress >= WARM_UP:
-        logged = discriminator_update(context, footage, decoded)
-    return logged | {
+    size = torch.autograd.grad(terms["reconstruction"], decoded, retain_graph=True)[0].norm()
+    gradient = adversarial_gradient(context, footage, decoded, size)
+    context.update("autoencoder", terms, (decoded, gradient))
+    return discriminator_update(context, footage, decoded) | {
         "reconstruction": terms["reconstruction"].item(),
         "kl": terms["kl"].item() / vae.KL_WEIGHT,
         "psnr": signal_to_noise(decoded.detach(), footage.data).item(),

@@ -26,7 +26,7 @@ def preview(
     """
     trainer.ema.eval()
     measured: dict[str, float] = {}
-    if trainer.recipe.has_encoder and trainer.stage_name == "autoencoder":
+    if trainer.recipe.has_encoder and not trainer.on_latents:
         rebuilt, measured["preview_psnr"] = reconstruct(trainer, heldout)
         shown = np.concatenate([heldout[:2], rebuilt[:2]])
         film = np.concatenate([np.concatenate(list(pair), 1) for pair in zip(heldout, rebuilt, strict=True)])

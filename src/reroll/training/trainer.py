@@ -72,6 +72,11 @@ class Trainer:
         """The current stage's name."""
         return self.plan.stages[self.stage].name
 
+    @property
+    def on_latents(self) -> bool:
+        """Whether the current stage trains on latents, which are then fixed."""
+        return next(spec.on_latents for spec in self.recipe.stages if spec.name == self.stage_name)
+
     def enter_stage(self, stage: int, *, resumed: bool = False, timing: bool = False) -> None:
         """Make the stage's optimizers; a new stage starts from the averaged weights of the one before.
 
@@ -88,7 +93,7 @@ class Trainer:
             )
             for name, spec in self.specs.items()
         }
-        if self.recipe.has_encoder and self.stage_name != "autoencoder":
+        if self.on_latents:
             if timing:
                 self._latents = [torch.randn(self.store.frame_count, *self.networks.model.latent_shape)] * 2
             else:
