@@ -27,6 +27,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     for name in config.PRESETS:
         patch.setitem(config.PRESETS, name, TINY)
     patch.setattr(budget, "PREVIEWS", 2)
+    patch.setattr(budget, "LEAST_STEPS", 3)
     patch.setattr(preview, "SECONDS", 0.3)
     patch.setattr(judge, "DRAWS", 10)
     patch.setattr(judge, "PLANTED_DRAWS", 3)
