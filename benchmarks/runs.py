@@ -2,8 +2,8 @@
 
     python -m benchmarks.runs --clips stream.mp4 gestures/ --minutes 20 --recipes vaegan -o runs/bench
 
-One training at a time. Resumable: a finished run is not trained again, a stopped one goes on. The samples of each run
-are laid out on one contact sheet, `sheet.png`: a row of footage above two rows of samples, for every run.
+One training at a time. Resumable: a finished run is not trained again, a stopped one goes on. Each run gets a contact
+sheet, `sheet.png`: a row of footage above three rows of samples.
 """
 
 import argparse
@@ -68,14 +68,15 @@ def _distance(found: dict[str, Any]) -> str:
     return f"{found['frechet']['median']:.3g}" + ("" if multiple is None else f" ({multiple:.1f}×)")
 
 
-def sheet_rows(run: Path) -> list[np.ndarray]:
-    """Footage and two samples of ten seconds, `T H W 3` each of equal length."""
+def sheet(run: Path) -> np.ndarray:
+    """Eight frames of footage, and of three samples of ten seconds: `4 8 H W 3`."""
     record = read_record(run)
     store = Store.open(Path(record.store))
     shot = max(store.shots, key=lambda each: each.stop - each.start)
     generator = reroll.load(run)
-    made = [generator.sample(SAMPLE_SECONDS, seed=seed).frames for seed in (0, 1)]
-    return [store.frames(shot.start, shot.stop), *made]
+    clips = [store.frames(shot.start, shot.stop)]
+    clips += [generator.sample(SAMPLE_SECONDS, seed=seed).frames for seed in range(3)]
+    return np.stack([clip[np.linspace(0, len(clip) - 1, COLUMNS).astype(int)] for clip in clips])
 
 
 def main() -> None:
@@ -98,9 +99,7 @@ def main() -> None:
             )
             if not (run / "report.json").exists():
                 command("report", run)
-            for number, frames in enumerate(sheet_rows(run)):
-                place = np.linspace(0, len(frames) - 1, COLUMNS).astype(int)
-                write_grid(run / f"sheet-{number}.png", frames[place][None], COLUMNS)
+            write_grid(run / "sheet.png", sheet(run), COLUMNS)
             rows.append(row(run))
             print_table(rows)
 

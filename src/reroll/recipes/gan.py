@@ -49,10 +49,14 @@ class Gan:
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:
-    """Noise `B T Z h w` → latents, each frame by itself: `noise - velocity` from level 1 to level 0."""
+    """Noise `B T Z h w` → latents, each frame by itself.
+
+    At level 1 the velocity is `noise - latents`; its negative without the noise is taken for the latents, so that an
+    untrained generator begins with a plain picture and not with one of noise that it has to learn to cancel.
+    """
     batch, frames, _, rows, columns = noise.shape
     each = noise.flatten(0, 1)[:, None]
     levels = torch.ones(batch * frames, 1, rows // 2, columns // 2, device=noise.device)
     times = torch.zeros(batch * frames, 1, device=noise.device)
     velocity = model.motion_prior(each, levels, times, labels.repeat_interleave(frames))
-    return (each - velocity).unflatten(0, (batch, frames))[:, :, 0]
+    return (-velocity).unflatten(0, (batch, frames))[:, :, 0]
