@@ -86,6 +86,17 @@ def schedule(steps: int, shift: float = 1.5) -> Tensor:
     return shift * even / (1 + (shift - 1) * even)
 
 
+def guided(
+    prior: MotionPrior, x: Tensor, levels: Tensor, times: Tensor, labels: Tensor, guidance: float
+) -> Tensor:
+    """The velocity; with `guidance` other than 1 the labelled one is pushed away from the unlabelled one."""
+    velocity: Tensor = prior(x, levels, times, labels)
+    if guidance == 1.0:
+        return velocity
+    plain = prior(x, levels, times, torch.full_like(labels, -1))
+    return plain + guidance * (velocity - plain)
+
+
 def denoise(
     prior: MotionPrior,
     noise: Tensor,
@@ -112,9 +123,6 @@ def denoise(
     levels = schedule(steps).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
-            velocity = prior(x, free * now, times, labels)
-            if guidance != 1.0:
-                plain = prior(x, free * now, times, torch.full_like(labels, -1))
-                velocity = plain + guidance * (velocity - plain)
+            velocity = guided(prior, x, free * now, times, labels, guidance)
             x = x + (after - now) * velocity * keep
     return x

@@ -30,7 +30,7 @@ class Gan:
         judged_by = list(networks.discriminator.parameters())
         made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
         return {
-            "generator": OptimizerSpec(made_by, 1.5e-3, (0.0, 0.99), constant=True),
+            "generator": OptimizerSpec(made_by, 7e-4, (0.0, 0.99)),
             "discriminator": OptimizerSpec(judged_by, 5e-4, (0.0, 0.99), muon=False, constant=True),
         }
 

@@ -22,7 +22,7 @@ RAMP = 0.5
 """Share of the stage over which the adversary comes up to strength: an untrained one would wreck the Decoder."""
 ADVERSARIAL_SHARE = 0.6
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up."""
-PENALTY_WEIGHT, PENALTY_EVERY = 0.05, 2
+PENALTY_WEIGHT, PENALTY_EVERY = 0.3, 2
 FINISH_FRAMES = 6
 
 
@@ -89,10 +89,12 @@ def discriminator_update(context: Context, real: Footage, generated: Tensor) -> 
         terms["penalty"] = PENALTY_EVERY * PENALTY_WEIGHT * penalty
     context.update("discriminator", terms)
     margin = (on_real.fine - on_generated.fine).sign().mean()
+    # A relativistic loss leaves the logits' common offset free: signs are taken around the middle of the two.
+    middle = (on_real.fine.mean() + on_generated.fine.mean()) / 2
     return {
         "discriminator": terms["discriminator"].item(),
-        "real_sign": on_real.fine.sign().mean().item(),
-        "fake_sign": on_generated.fine.sign().mean().item(),
+        "real_sign": (on_real.fine - middle).sign().mean().item(),
+        "fake_sign": (on_generated.fine - middle).sign().mean().item(),
         "margin_sign": margin.item(),
     }
 

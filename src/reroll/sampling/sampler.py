@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from reroll.objectives.flow import denoise, schedule
+from reroll.objectives.flow import denoise, guided, schedule
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -202,7 +202,9 @@ class Sampler:
             for start in range(0, count, max(1, length // 2)):
                 place = (torch.arange(length) + start + offset) % count
                 with self.engine.autocast():
-                    velocity = self.model.motion_prior(ring[:, place], levels, times, label)
+                    velocity = guided(
+                        self.model.motion_prior, ring[:, place], levels, times, label, settings.guidance
+                    )
                 total[:, place] += velocity * weights
                 weight[:, place] += weights
             ring = ring + (after - now) * total / weight

@@ -89,16 +89,16 @@ def train(
             return old
         if config.init is not None:
             read_record(Path(config.init))  # before the footage is read: that may take long
+        engine = _engine(config, old)  # before the footage is read too: it checks its options
         store = _ingest(config, cache_dir, console)
         if old is not None and old.fingerprint != store.fingerprint:
             raise UsageError(
                 f"{run} was trained on other footage (the files' contents differ); choose another -o, or --init {run}."
             )
         parts = split(store, WINDOW_FRAMES)
-        engine = _engine(config, old)
         movement = motion_summary(store)
         for note in [*engine.notes, *store.notes, parts.reason, movement.mirror_reason]:
-            console.print(f"note: {note}", highlight=False, markup=False)
+            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
         prepared = _prepare(config, run, old, store, parts, engine, started, add_minutes, movement.mirror)
         with _signals(prepared), prepared.monitor:
             _steps(prepared)
@@ -156,9 +156,7 @@ def _apply_plan_changes(session: Session, step: int) -> None:
         needed = monitor.pace.seconds_left(step)
         left = session.deadline - time.monotonic()
         found = None if needed is None else replan(trainer.plan, step, needed, left)
-        if found is None:
-            return
-        stages = found
+        stages = trainer.plan.stages if found is None else found  # a plan that is kept is replayed too
         session.replans[step] = stages
         monitor.event("replan", at=step, stages=[stage.model_dump() for stage in stages])
     trainer.plan = trainer.plan.model_copy(update={"stages": stages})
@@ -211,7 +209,7 @@ def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
     """Find and read the footage."""
     files, skipped = find_footage([Path(path) for path in config.footage])
     for item in skipped:
-        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False)
+        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
     if not files:
         first = f"; {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise FootageError(f"no footage in {', '.join(config.footage)}{first}.")
@@ -262,7 +260,7 @@ def _prepare(
 ) -> Session:  # fmt: skip
     """Plan (or the stored one), networks, and where the run stands."""
     recipe = RECIPES[config.recipe]
-    fps = float(np.median([file.fps for file in store.files]))
+    fps = round(float(np.median([file.fps for file in store.files])), 6)
     mirror = mirror if old is None else old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
     init = None if config.init is None else read_record(Path(config.init))

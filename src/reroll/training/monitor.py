@@ -185,7 +185,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """A line that stays, above the live one."""
-        self.console.print(Text(text))
+        self.console.print(Text(text), soft_wrap=True)
 
     def rewind(self, step: int) -> None:
         """Drop the metrics beyond `step`: training goes on from there."""
