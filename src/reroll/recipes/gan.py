@@ -14,6 +14,8 @@ from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
 from reroll.recipes.vaegan import discriminator_update, judge
 
 BATCH, FRAMES = 8, 3
+PENALTY_WEIGHT = 1.0
+"""Ten times the `vaegan`'s: here nothing but the Discriminator's gradient leads, and it has to be smooth."""
 
 
 class Gan:
@@ -45,7 +47,7 @@ class Gan:
             on_real = judge(context, real.data, real.times)
         loss = relativistic_loss(judge(context, generated, real.times), on_real)
         context.update("generator", {"adversarial": loss})
-        return discriminator_update(context, real, generated) | {"adversarial": loss.item()}
+        return discriminator_update(context, real, generated, PENALTY_WEIGHT) | {"adversarial": loss.item()}
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ RAMP = 0.5
 """Share of the stage over which the adversary comes up to strength: an untrained one would wreck the Decoder."""
 ADVERSARIAL_SHARE = 0.6
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up."""
-PENALTY_WEIGHT, PENALTY_EVERY = 0.3, 2
+PENALTY_WEIGHT, PENALTY_EVERY = 0.1, 2
 FINISH_FRAMES = 6
 
 
@@ -74,7 +74,9 @@ def judge(context: Context, frames: Tensor, times: Tensor) -> Verdict:
     return verdict
 
 
-def discriminator_update(context: Context, real: Footage, generated: Tensor) -> dict[str, float]:
+def discriminator_update(
+    context: Context, real: Footage, generated: Tensor, penalty_weight: float = PENALTY_WEIGHT
+) -> dict[str, float]:
     """One step of the Discriminator on real windows and (detached) generated ones."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
@@ -86,7 +88,7 @@ def discriminator_update(context: Context, real: Footage, generated: Tensor) -> 
         times = torch.cat([real.times[:1], real.times[:1]])
         with context.full_precision():
             penalty = gradient_penalty(discriminator, both, times, context.generator_for("penalty"))
-        terms["penalty"] = PENALTY_EVERY * PENALTY_WEIGHT * penalty
+        terms["penalty"] = PENALTY_EVERY * penalty_weight * penalty
     context.update("discriminator", terms)
     margin = (on_real.fine - on_generated.fine).sign().mean()
     # A relativistic loss leaves the logits' common offset free: signs are taken around the middle of the two.
