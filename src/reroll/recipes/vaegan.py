@@ -41,7 +41,7 @@ class VaeGan:
 
     def optimizers(self, stage: str, networks: Networks) -> dict[str, OptimizerSpec]:
         assert networks.discriminator is not None
-        judge = OptimizerSpec(list(networks.discriminator.parameters()), 3e-3, (0.0, 0.99), constant=True)
+        judge = OptimizerSpec(list(networks.discriminator.parameters()), 1e-3, (0.0, 0.99), constant=True)
         if stage == "finish":
             model = networks.model
             made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
