@@ -215,7 +215,7 @@ def test_bad_numbers_are_rolled_back_skipped_and_the_rate_is_halved(
     assert rates[0] == [1.0]
     assert rates[7] == [0.5]
     events = read_rows(tmp_path / "run" / "events.jsonl")
-    assert [row["at"] for row in events if row["kind"] == "rollback"] == [5]
+    assert [row["from_step"] for row in events if row["kind"] == "rollback"] == [5]
     ema = checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors["ema"]
     assert all(torch.isfinite(value).all() for value in ema.values())
 

@@ -14,6 +14,12 @@ from torch import Generator, Tensor
 
 from reroll.parts.motion_prior import PATCH, MotionPrior
 
+ALL_FREE = 0.38
+FREE_LEVEL, GIVEN_LEVEL, LEVEL_SPREAD = 1.8, 0.6, 1.3
+"""Centre of the logit of the noise level where nothing is given, where something is, and its spread."""
+FREE_SHIFT, GIVEN_SHIFT = 5.0, 2.0
+"""Shift of the sampling schedule towards noise, likewise."""
+
 
 def expand_levels(levels: Tensor, latents: Tensor) -> Tensor:
     """Token levels `B T h/2 w/2` → one per latent, `B T 1 h w`."""
@@ -37,18 +43,21 @@ def flow_loss(velocity: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) 
 def draw_levels(shape: tuple[int, int, int, int], generator: Generator) -> Tensor:
     """Levels `B T h/2 w/2` on the CPU: a task per window, a noise level per window or per frame.
 
-    Levels are logit-normal (Esser et al. 2024), shifted towards noise because neighbouring frames tell much of a
-    clip. Half of the windows are all free; the rest are split among the given masks and independent frames.
+    Levels are logit-normal (Esser et al. 2024), shifted far towards noise where nothing is given: a window has so
+    many alike dimensions that which clip it is, and where in it, is decided while nearly all is noise. Seldom
+    trained there, a prior gives every seed the same clip. A third of the windows is all free; the rest is split
+    among independent frames and the given masks.
     """
     batch, frames, rows, columns = shape
-    base = torch.sigmoid(torch.randn(batch, 1, 1, 1, generator=generator) * 1.2 + 0.4)
-    each = torch.sigmoid(torch.randn(batch, frames, 1, 1, generator=generator) * 1.2 + 0.4)
+    normal = torch.randn(batch, 1, 1, 1, generator=generator) * LEVEL_SPREAD
+    each = torch.sigmoid(torch.randn(batch, frames, 1, 1, generator=generator) * LEVEL_SPREAD + GIVEN_LEVEL)
     task = torch.rand(batch, generator=generator)
-    levels = base.expand(shape).clone()
+    centre = torch.where(task < ALL_FREE, FREE_LEVEL, GIVEN_LEVEL)[:, None, None, None]
+    levels = torch.sigmoid(normal + centre).expand(shape).clone()
     for row in range(batch):
-        if task[row] < 0.3:
+        if task[row] < ALL_FREE:
             continue
-        if task[row] < 0.45:
+        if task[row] < ALL_FREE + 0.12:
             levels[row] = each[row]
         else:
             levels[row][given_mask(frames, rows, columns, generator)] = 0.0
@@ -80,7 +89,7 @@ def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Te
     return mask
 
 
-def schedule(steps: int, shift: float = 1.5) -> Tensor:
+def schedule(steps: int, shift: float = FREE_SHIFT) -> Tensor:
     """`steps + 1` noise levels from 1 to 0, shifted towards noise (Esser et al. 2024, equation 23)."""
     even = torch.linspace(1, 0, steps + 1)
     return shift * even / (1 + (shift - 1) * even)
@@ -107,6 +116,7 @@ def denoise(
     given: Tensor | None = None,
     known: Tensor | None = None,
     guidance: float = 1.0,
+    shift: float = FREE_SHIFT,
     gradient_in_last_step: bool = False,
 ) -> Tensor:
     """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
@@ -120,7 +130,7 @@ def denoise(
         free = free * (~given).float()
     keep = expand_levels(free, noise)
     x = noise if known is None else keep * noise + (1 - keep) * known
-    levels = schedule(steps).tolist()
+    levels = schedule(steps, shift).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
             velocity = guided(prior, x, free * now, times, labels, guidance)

@@ -24,6 +24,8 @@ ADVERSARIAL_SHARE = 0.6
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up."""
 PENALTY_WEIGHT, PENALTY_EVERY = 0.1, 2
 FINISH_FRAMES = 6
+FINISH_WEIGHT = 0.005
+"""Ten times as much printed a grid over everything within forty steps (docs/log.md)."""
 
 
 class VaeGan:
@@ -33,8 +35,8 @@ class VaeGan:
     stages = (
         StageSpec("autoencoder", 0.2),
         StageSpec("adversarial", 0.18),
-        StageSpec("prior", 0.52, on_latents=True),
-        StageSpec("finish", 0.1, on_latents=True),
+        StageSpec("prior", 0.56, on_latents=True),
+        StageSpec("finish", 0.06, on_latents=True),
     )
     has_encoder = True
     has_discriminator = True
@@ -149,7 +151,7 @@ def finish_step(context: Context) -> dict[str, float]:
     terms = {
         "flow": vae.prior_loss(context),
         "reconstruction": reconstruction_loss(rebuilt, real.data),
-        "adversarial": 0.05 * relativistic_loss(verdict, on_real),
+        "adversarial": FINISH_WEIGHT * relativistic_loss(verdict, on_real),
     }
     context.update("generator", terms)
     logged = discriminator_update(context, real, decoded)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from reroll.objectives.flow import denoise, guided, schedule
+from reroll.objectives.flow import FREE_SHIFT, GIVEN_SHIFT, denoise, guided, schedule
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -165,7 +165,7 @@ class Sampler:
                 self.model.motion_prior, noise, self._to(times.float()[None]),
                 self._to(torch.tensor([settings.label])), steps=steps,
                 given=self._to(given)[None, :, None, None].expand(1, -1, rows, columns), known=known,
-                guidance=settings.guidance,
+                guidance=settings.guidance, shift=GIVEN_SHIFT if given[-1] else FREE_SHIFT,
             )  # fmt: skip
 
     # Latents of a loop

@@ -158,7 +158,7 @@ def _apply_plan_changes(session: Session, step: int) -> None:
         found = None if needed is None else replan(trainer.plan, step, needed, left)
         stages = trainer.plan.stages if found is None else found  # a plan that is kept is replayed too
         session.replans[step] = stages
-        monitor.event("replan", at=step, stages=[stage.model_dump() for stage in stages])
+        monitor.event("replan", from_step=step, stages=[stage.model_dump() for stage in stages])
     trainer.plan = trainer.plan.model_copy(update={"stages": stages})
     _set_record(session, plan=trainer.plan)
     monitor.plan(_estimates(trainer.plan))
@@ -168,7 +168,7 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
     """Back to the last good state, without the batch that broke it and at half the rate; the step to go on from."""
     trainer, monitor = session.trainer, session.monitor
     session.skipped.add(step)
-    monitor.event("rollback", at=step, fault=fault)
+    monitor.event("rollback", from_step=step, fault=fault)
     if len(session.skipped) >= MOST_ROLLBACKS:
         _set_record(session, status="diverged")
         raise DivergedError(
@@ -194,7 +194,7 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
 def _stop(session: Session, step: int) -> None:
     """End after a signal: everything is saved."""
     number = session.stop_signal
-    session.monitor.event("stopped", signal=signal.Signals(number).name, at=step)
+    session.monitor.event("stopped", signal=signal.Signals(number).name)
     _set_record(session, status="stopped")
     raise InterruptedRun(
         f"stopped and saved at step {step} of {session.trainer.plan.steps}; the same command goes on from there.",
@@ -313,7 +313,9 @@ def _set_deadline(session: Session, config: TrainingConfig, add_minutes: float |
         at = trainer.global_step
         trainer.plan = trainer.plan.model_copy(update={"stages": stages})
         session.replans[at] = stages
-        session.monitor.event("extended", at=at, minutes=add_minutes, stages=[s.model_dump() for s in stages])
+        session.monitor.event(
+            "extended", from_step=at, minutes=add_minutes, stages=[s.model_dump() for s in stages]
+        )
         session.monitor.plan(_estimates(trainer.plan))
     added = sum(row["minutes"] for row in _events(session.run, "extended"))
     if config.minutes is not None:
@@ -330,8 +332,8 @@ def _is_added(run: Path, minutes: float) -> bool:
 def _replay_events(session: Session) -> None:
     """What earlier sessions of this run decided."""
     for row in _events(session.run, "replan", "extended"):
-        session.replans[row["at"]] = tuple(StagePlan.model_validate(stage) for stage in row["stages"])
-    session.skipped = {row["at"] for row in _events(session.run, "rollback")}
+        session.replans[row["from_step"]] = tuple(StagePlan.model_validate(stage) for stage in row["stages"])
+    session.skipped = {row["from_step"] for row in _events(session.run, "rollback")}
     session.trainer.rate_scale = 0.5 ** len(session.skipped)
 
 
