@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reroll.errors import CheckpointError, FootageError
+from reroll.evaluation.judge import evenly
 from reroll.evaluation.originality import Place
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
 from reroll.footage import Store, Windows, split
@@ -14,7 +15,7 @@ from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord
 
-MOST_WINDOWS, MOST_REBUILT = 256, 4
+MOST_WINDOWS, MOST_REBUILT = 256, 8
 SAMPLE_SECONDS, LOOP_SECONDS = 6.0, 3.0
 
 
@@ -52,7 +53,7 @@ def write_report(
     )
     rebuilt, rebuilt_of = None, ""
     if record.model.encoder:
-        originals = (heldout if len(heldout) else train)[:: max(1, len(train) // MOST_REBUILT)][:MOST_REBUILT]
+        originals = evenly(heldout if len(heldout) else train, MOST_REBUILT)
         rebuilt = originals, np.stack([_rebuild(sampler, window) for window in originals])
         rebuilt_of = "held-out footage" if len(heldout) else "training footage"
     config = record.config
@@ -84,12 +85,7 @@ def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:
 
 def _windows(store: Store, windows: Windows, frames: int, step: int) -> tuple[np.ndarray, list[Place]]:
     """Windows that begin every `step` frames (overlapping ones find a copy wherever it starts), and their places."""
-    starts = [
-        at
-        for span in windows.spans
-        for at in range(span.start, max(span.start + 1, span.stop - frames + 1), step)
-    ]
-    starts = [at for at in starts if any(s.start <= at and at + frames <= s.stop for s in windows.spans)]
+    starts = [at for span in windows.spans for at in range(span.start, span.stop - frames + 1, step)]
     if not starts:
         batch = windows.batch(0, batch=8, frames=frames, strides=(1,))
         return batch.frames, [Place(Path(store.files[0].path).name, 0.0)] * 8

@@ -22,7 +22,7 @@ FASTEST_TOKENS, SLOWEST_TOKENS = 3.0, 64.0
 
 def fourier(value: Tensor, bands: int, slowest: float, fastest: float) -> Tensor:
     """`...` → `... 2·bands`: sines and cosines at wavelengths spaced geometrically from slowest to fastest."""
-    wavelengths = torch.logspace(math.log10(slowest), math.log10(fastest), bands, device=value.device)
+    wavelengths = torch.logspace(math.log10(slowest), math.log10(fastest), bands).to(value.device)
     angle = value[..., None] * (2 * math.pi / wavelengths)
     return torch.cat([angle.sin(), angle.cos()], -1)
 
@@ -33,9 +33,8 @@ def rotary_angles(times: Tensor, rows: int, columns: int, head_width: int) -> Te
     in_time, in_space = pairs - 2 * (pairs // 4), pairs // 4
 
     def frequencies(count: int, slowest: float, fastest: float) -> Tensor:
-        return (
-            2 * math.pi / torch.logspace(math.log10(slowest), math.log10(fastest), count, device=times.device)
-        )
+        wavelengths = torch.logspace(math.log10(slowest), math.log10(fastest), count).to(times.device)
+        return 2 * math.pi / wavelengths
 
     t = times.float()[:, :, None, None, None] * frequencies(in_time, SLOWEST_SECONDS, FASTEST_SECONDS)
     space = frequencies(in_space, SLOWEST_TOKENS, FASTEST_TOKENS)

@@ -47,7 +47,9 @@ class Gan:
             on_real = judge(context, real.data, real.times)
         loss = relativistic_loss(judge(context, generated, real.times), on_real)
         context.update("generator", {"adversarial": loss})
-        return discriminator_update(context, real, generated, PENALTY_WEIGHT) | {"adversarial": loss.item()}
+        return discriminator_update(context, real, generated, real.times, PENALTY_WEIGHT) | {
+            "adversarial": loss.item()
+        }
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ time: the learned prior of the VAE (Kingma & Welling 2014; latent flow matching,
 noise → many small steps of the MotionPrior → Decoder.
 """
 
+import torch
 from torch import Tensor
 
 from reroll.objectives.flow import draw_levels, flow_loss, interpolate
@@ -69,7 +70,7 @@ def prior_loss(context: Context) -> Tensor:
     levels = context.to_device(draw_levels(shape, generator))
     noise = context.noise(*clean.shape)
     labels = footage.labels.clone()
-    labels[context.noise(batch).sigmoid() < LABEL_DROP] = -1
+    labels[context.to_device(torch.rand(batch, generator=generator)) < LABEL_DROP] = -1
     with context.autocast():
         velocity = context.networks.model.motion_prior(
             interpolate(clean, noise, levels), levels, footage.times, labels

@@ -77,17 +77,21 @@ def judge(context: Context, frames: Tensor, times: Tensor) -> Verdict:
 
 
 def discriminator_update(
-    context: Context, real: Footage, generated: Tensor, penalty_weight: float = PENALTY_WEIGHT
+    context: Context,
+    real: Footage,
+    generated: Tensor,
+    generated_times: Tensor,
+    penalty_weight: float = PENALTY_WEIGHT,
 ) -> dict[str, float]:
-    """One step of the Discriminator on real windows and (detached) generated ones."""
+    """One step of the Discriminator on real windows and (detached) generated ones of their own times."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
     on_real = judge(context, real.data, real.times)
-    on_generated = judge(context, generated.detach(), real.times)
+    on_generated = judge(context, generated.detach(), generated_times)
     terms = {"discriminator": relativistic_loss(on_real, on_generated)}
     if context.step % PENALTY_EVERY == 0:
         both = torch.cat([real.data[:1], generated.detach()[:1]])
-        times = torch.cat([real.times[:1], real.times[:1]])
+        times = torch.cat([real.times[:1], generated_times[:1]])
         with context.full_precision():
             penalty = gradient_penalty(discriminator, both, times, context.generator_for("penalty"))
         terms["penalty"] = PENALTY_EVERY * penalty_weight * penalty
@@ -122,7 +126,7 @@ def adversarial_step(context: Context) -> dict[str, float]:
     size = torch.autograd.grad(terms["reconstruction"], decoded, retain_graph=True)[0].norm()
     gradient = adversarial_gradient(context, footage, decoded, size)
     context.update("autoencoder", terms, (decoded, gradient))
-    return discriminator_update(context, footage, decoded) | {
+    return discriminator_update(context, footage, decoded, footage.times) | {
         "reconstruction": terms["reconstruction"].item(),
         "kl": terms["kl"].item() / vae.KL_WEIGHT,
         "psnr": signal_to_noise(decoded.detach(), footage.data).item(),
@@ -144,15 +148,15 @@ def finish_step(context: Context) -> dict[str, float]:
         stretch = slice(start, start + FINISH_FRAMES)
         decoded = model.decode(sampled[:, stretch])
         rebuilt = model.decode(model.encode(real.data).detach())
-    matched = Footage(real.data, anchor.times[:, stretch], real.labels)
+    times = anchor.times[:, stretch]
     with torch.no_grad():
         on_real = judge(context, real.data, real.times)
-    verdict = judge(context, decoded, matched.times)
+    verdict = judge(context, decoded, times)
     terms = {
         "flow": vae.prior_loss(context),
         "reconstruction": reconstruction_loss(rebuilt, real.data),
         "adversarial": FINISH_WEIGHT * relativistic_loss(verdict, on_real),
     }
     context.update("generator", terms)
-    logged = discriminator_update(context, real, decoded)
+    logged = discriminator_update(context, real, decoded, times)
     return logged | {name: term.item() for name, term in terms.items()}

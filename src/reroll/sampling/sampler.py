@@ -91,7 +91,7 @@ class Sampler:
         """Fine latents of an open clip, segment by segment."""
         spacing = self._spacing(settings.fps)
         generator = _generator(settings.seed)
-        past = given[:, -GIVEN_FINE:] if given is not None else self._no_frames()
+        past = given[:, -GIVEN_FINE - 1 : -1] if given is not None else self._no_frames()
         keys = self._keys(settings, spacing, generator, given)
         left = settings.frames
         stride = max(1, (self.window_frames - 1 - GIVEN_FINE) // spacing)
@@ -165,7 +165,7 @@ class Sampler:
                 self.model.motion_prior, noise, self._to(times.float()[None]),
                 self._to(torch.tensor([settings.label])), steps=steps,
                 given=self._to(given)[None, :, None, None].expand(1, -1, rows, columns), known=known,
-                guidance=settings.guidance, shift=GIVEN_SHIFT if given[-1] else FREE_SHIFT,
+                guidance=settings.guidance, shift=GIVEN_SHIFT if bool(given.any()) else FREE_SHIFT,
             )  # fmt: skip
 
     # Latents of a loop
@@ -188,7 +188,7 @@ class Sampler:
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
         """A closed ring of keyframes `1 count Z h w`."""
-        length = min(self.window_frames, max(2, count // 2 + 2))
+        length = min(self.window_frames, count, count // 2 + 2)
         gap = settings.frames / settings.fps / count
         times = self._to((torch.arange(length) * gap).float()[None])
         ring = self.engine.noise((1, count, *self.model.latent_shape), generator) * settings.temperature
@@ -254,7 +254,7 @@ class Sampler:
 
     def _spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""
-        return max(1, round(self.key_gap_seconds * fps))
+        return max(1, int(self.key_gap_seconds * fps + 1e-6))
 
     def _no_frames(self) -> Tensor:
         return torch.zeros(1, 0, *self.model.latent_shape, device=self.engine.device)

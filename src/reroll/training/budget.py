@@ -20,11 +20,12 @@ KEYS_PER_SECOND = 7.5
 RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
 WANTED_STEPS: dict[ModelName, int] = {"l": 6000, "m": 600, "s": 0}
 """A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time."""
-TIMED_AT = (0.1, 0.9)
+TIMED_AT = (0.1, 0.901)  # an even and an odd step: some work is done every second one
 PREVIEWS, CHECKPOINT_SECONDS = 8, 90.0
 RESERVE = 0.93
 """Share of the remaining time that is planned for steps; previews and checkpoints take the rest."""
-LEAST_STEPS = 20
+LEAST_STEPS, LEAST_STAGE_STEPS = 60, 4
+"""A run of fewer steps, in all and in a stage, is refused: it would have learnt nothing."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,13 @@ def time_model(
 def plan_stages(recipe: Recipe, timing: Timing, budget_seconds: float) -> tuple[StagePlan, ...]:
     """Steps per stage that fill the time. UsageError when it is too short to train anything."""
     usable = budget_seconds * RESERVE
-    steps = [int(usable * s.share / timing.seconds[s.name]) for s in recipe.stages]
-    if min(steps) < LEAST_STEPS:
-        each = sum(LEAST_STEPS * timing.seconds[s.name] for s in recipe.stages)
-        least = max(LEAST_STEPS * timing.seconds[s.name] / s.share for s in recipe.stages) / RESERVE
+    steps = [max(LEAST_STAGE_STEPS, int(usable * s.share / timing.seconds[s.name])) for s in recipe.stages]
+    per_second = sum(s.share / timing.seconds[s.name] for s in recipe.stages)
+    least_seconds = LEAST_STEPS / per_second / RESERVE
+    if budget_seconds < least_seconds:
         raise UsageError(
             f"--minutes is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left after reading the footage,"
-            f" and {max(least, each) / 60:.1f} are the least for this size; give more minutes or a smaller --size."
+            f" and {least_seconds / 60:.1f} are the least for this size; give more minutes or a smaller --size."
         )
     return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, steps, strict=True))
 

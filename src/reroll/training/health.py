@@ -19,12 +19,12 @@ SHORT_STEPS, LONG_STEPS = 25, 100
 
 ACTIONS = {
     "non-finite": "going back to the last good state, skipping this batch and halving the rate",
-    "posterior collapse": "lower the KL weight, or let it rise more slowly",
-    "discriminator too strong": "stronger augmentation, or a lower rate for the discriminator",
-    "discriminator at chance": "give it more steps, or lower its gradient penalty",
-    "frozen motion": "train the motion prior for longer, or on larger strides",
-    "restless motion": "train for longer, or sample with a lower temperature",
-    "divergence": "halve the rate; samples come from the averaged weights, which follow slowly",
+    "posterior collapse": "nothing is done; a new run with a larger --model may help",
+    "discriminator too strong": "augmentation rises with its lead; if it lasts, more footage helps",
+    "discriminator at chance": "it goes on learning; reconstruction leads meanwhile",
+    "frozen motion": "training goes on; if it stays so at the end, --add-minutes",
+    "restless motion": "training goes on; if it lasts, --add-minutes, or sample with a lower --temperature",
+    "divergence": "the rate falls to the stage's end and samples come from the averaged weights, which follow slowly",
 }
 """What to do about each fault, unless the training loop says what it does."""
 

@@ -87,7 +87,7 @@ def train(
         if old is not None and old.status == "finished" and add_minutes is None:
             console.print(f"{run} is finished; --add-minutes N goes on with it.")
             return old
-        if config.init is not None:
+        if config.init is not None and old is None:
             read_record(Path(config.init))  # before the footage is read: that may take long
         engine = _engine(config, old)  # before the footage is read too: it checks its options
         store = _ingest(config, cache_dir, console)
@@ -97,7 +97,12 @@ def train(
             )
         parts = split(store, WINDOW_FRAMES)
         movement = motion_summary(store)
-        for note in [*engine.notes, *store.notes, parts.reason, movement.mirror_reason]:
+        for item in store.skipped:
+            console.print(
+                f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True
+            )
+        short = Windows(store, parts.train, seed=0, mirror=False).notes(WINDOW_FRAMES)
+        for note in [*engine.notes, *store.notes, *short, parts.reason, movement.mirror_reason]:
             console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
         prepared = _prepare(config, run, old, store, parts, engine, started, add_minutes, movement.mirror)
         with _signals(prepared), prepared.monitor:
@@ -116,6 +121,7 @@ def _steps(session: Session) -> None:
         stage, _ = trainer.plan.locate(step)
         if stage != trainer.stage:
             trainer.enter_stage(stage)
+            monitor.pause()
         if step in session.skipped:
             step += 1
             if step == trainer.plan.steps:
@@ -150,8 +156,8 @@ def _apply_plan_changes(session: Session, step: int) -> None:
     if step in session.replans:
         stages = session.replans[step]
     else:
-        marks = {max(1, int(share * trainer.plan.stages[stage].steps)) for share in REPLAN_AT}
-        if session.deadline is None or step == 0 or (within not in marks and within != 0):
+        marks = {max(10, int(share * trainer.plan.stages[stage].steps)) for share in REPLAN_AT}
+        if session.deadline is None or within not in marks:
             return
         needed = monitor.pace.seconds_left(step)
         left = session.deadline - time.monotonic()
@@ -263,7 +269,7 @@ def _prepare(
     fps = round(float(np.median([file.fps for file in store.files])), 6)
     mirror = mirror if old is None else old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
-    init = None if config.init is None else read_record(Path(config.init))
+    init = None if config.init is None or old is not None else read_record(Path(config.init))
     if old is None:
         plan = make_plan(
             engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=mirror,

@@ -151,6 +151,11 @@ class Monitor:
             self._live.stop()
             self._live = None
 
+    def pause(self) -> None:
+        """What was done since the last row is no part of the next step's time."""
+        self._before_seconds += self._clock() - self._logged_at
+        self._logged_at = self._clock()
+
     def plan(self, stages: Sequence[StageEstimate], after_seconds: float = 0.0) -> None:
         """A new plan, after a re-plan or added minutes."""
         self.pace.stages, self.pace.after_seconds = list(stages), after_seconds
