@@ -178,11 +178,9 @@ class Generator:
         frames = max(1, round(seconds * rate))
         if loop and frames < 4:
             raise UsageError(f"--loop of {frames} frames is too short; give more --seconds.")
-        recipe = self.record.config.recipe
-        if recipe == "gan" and (label is not None or guidance != 1.0 or denoise_steps is not None):
+        if self.record.config.recipe == "gan" and guidance != 1.0:
             raise UsageError(
-                "a `gan` run samples in one step and takes no labels: --label, --guidance and --denoise-steps are"
-                " for vae and vaegan runs."
+                "--guidance: a `gan` run samples in one step; guidance is for vae and vaegan runs."
             )
         return SampleSettings(
             frames=frames, fps=rate, seed=seed, label=self._label(label), denoise_steps=steps,

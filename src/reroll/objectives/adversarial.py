@@ -8,11 +8,13 @@ generated frames (R2) alike. The penalty is taken in finite differences, E‖D(x
 squared gradient norm for small σ and costs one more forward instead of a double backward.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from reroll.parts.discriminator import Discriminator, Verdict
+from reroll.parts.discriminator import Verdict
 
 SIGMA = 0.02
 
@@ -32,7 +34,7 @@ def feature_loss(generated: Verdict, real: Verdict) -> Tensor:
 
 
 def gradient_penalty(
-    discriminator: Discriminator, frames: Tensor, times: Tensor, generator: Generator
+    discriminator: Callable[[Tensor, Tensor], Verdict], frames: Tensor, times: Tensor, generator: Generator
 ) -> Tensor:
     """E‖∇ₓ mean logit(x)‖² per window, in finite differences, each verdict's own (call it in fp32).
 

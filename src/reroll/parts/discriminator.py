@@ -5,7 +5,8 @@ head joins three neighbouring frames' features with their time steps. Two verdic
 8 × 8 pixels (texture, edges, small motion), and `wide`, from frames four times smaller, one for every 16 × 16 pixels
 and most of the picture around them (what is where): it gives a generator that knows nothing something to begin with.
 
-In: frames `B T 3 H W` in [-1, 1], times `B T` in seconds. Out: `Verdict`.
+A label is heard by projection (Miyato & Koyama 2018). In: frames `B T 3 H W` in [-1, 1], times `B T` in seconds,
+labels `B` (-1: none). Out: `Verdict`.
 """
 
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Verdict(NamedTuple):
 class Discriminator(nn.Module):
     """`B T 3 H W`, `B T` → logits `B T H/8 W/8` and `B T H/16 W/16`, features of two depths."""
 
-    def __init__(self, widths: tuple[int, int, int]) -> None:
+    def __init__(self, widths: tuple[int, int, int], labels: int = 0) -> None:
         super().__init__()
         fine, middle, coarse = widths
         self.enter = nn.Conv2d(24, fine, 3, padding=1)
@@ -46,11 +47,13 @@ class Discriminator(nn.Module):
         self.widest = nn.Sequential(ResidualBlock(coarse), ResidualBlock(coarse))
         self.join_wide = nn.Conv2d(3 * coarse + 1, coarse, 3, stride=2, padding=1)
         self.judge_wide = nn.Conv2d(coarse, 1, 1, bias=False)
+        self.label = nn.Embedding(labels + 1, coarse)
+        nn.init.normal_(self.label.weight, std=0.02)
         initialise(self)
         for judge in (self.judge_fine, self.judge_wide):
             judge.weight.data.mul_(0.1)
 
-    def forward(self, frames: Tensor, times: Tensor) -> Verdict:
+    def forward(self, frames: Tensor, times: Tensor, labels: Tensor | None = None) -> Verdict:
         count = frames.shape[1]
         change = frames.diff(dim=1)
         first = change[:, :1] if count > 1 else torch.zeros_like(frames)
@@ -63,8 +66,11 @@ class Discriminator(nn.Module):
         wide = self.widest(self.to_widest(activate(wide)))
         wide = self.join_wide(self._neighbours(activate(wide), times))
         shape = (-1, count)
+        none = torch.full(times.shape[:1], -1, device=times.device)
+        label = self.label((none if labels is None else labels) + 1)
+        heard = (joined * label.repeat_interleave(count, 0)[:, :, None, None]).sum(1, keepdim=True)
         return Verdict(
-            self.judge_fine(joined).float().unflatten(0, shape)[:, :, 0],
+            (self.judge_fine(joined) + heard).float().unflatten(0, shape)[:, :, 0],
             self.judge_wide(activate(wide)).float().unflatten(0, shape)[:, :, 0],
             [b, joined],
         )

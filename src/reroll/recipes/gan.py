@@ -10,6 +10,7 @@ from torch import Tensor
 from reroll.objectives.adversarial import relativistic_loss
 from reroll.parts.model import VideoModel
 from reroll.parts.noise import motion_noise
+from reroll.recipes import vae
 from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
 from reroll.recipes.vaegan import discriminator_update, judge
 
@@ -37,17 +38,17 @@ class Gan:
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
-        real = context.windows(BATCH, FRAMES)
+        real = vae.drop_labels(context, context.windows(BATCH, FRAMES))
         model = context.networks.model
         shape = model.latent_shape
         noise = torch.stack([motion_noise(t, shape, context.generator) for t in real.times.cpu()])
         with context.autocast():
             generated = model.decode(one_step(model, context.to_device(noise), real.labels))
         with torch.no_grad():
-            on_real = judge(context, real.data, real.times)
-        loss = relativistic_loss(judge(context, generated, real.times), on_real)
+            on_real = judge(context, real.data, real.times, real.labels)
+        loss = relativistic_loss(judge(context, generated, real.times, real.labels), on_real)
         context.update("generator", {"adversarial": loss})
-        return discriminator_update(context, real, generated, real.times, PENALTY_WEIGHT) | {
+        return discriminator_update(context, real, generated, real, PENALTY_WEIGHT) | {
             "adversarial": loss.item()
         }
 

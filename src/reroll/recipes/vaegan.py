@@ -66,13 +66,13 @@ class VaeGan:
                 return finish_step(context)
 
 
-def judge(context: Context, frames: Tensor, times: Tensor) -> Verdict:
+def judge(context: Context, frames: Tensor, times: Tensor, labels: Tensor) -> Verdict:
     """The Discriminator's verdict on augmented frames; the same call augments real and generated alike."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
     seen = augment(frames, context.augmentation, context.generator_for("augment"))
     with context.autocast():
-        verdict: Verdict = discriminator(seen, times)
+        verdict: Verdict = discriminator(seen, times, labels)
     return verdict
 
 
@@ -80,20 +80,27 @@ def discriminator_update(
     context: Context,
     real: Footage,
     generated: Tensor,
-    generated_times: Tensor,
+    made_as: Footage,
     penalty_weight: float = PENALTY_WEIGHT,
 ) -> dict[str, float]:
-    """One step of the Discriminator on real windows and (detached) generated ones of their own times."""
+    """One step of the Discriminator on real windows and (detached) generated ones whose times and labels are those of
+    `made_as`."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
-    on_real = judge(context, real.data, real.times)
-    on_generated = judge(context, generated.detach(), generated_times)
+    on_real = judge(context, real.data, real.times, real.labels)
+    on_generated = judge(context, generated.detach(), made_as.times, made_as.labels)
     terms = {"discriminator": relativistic_loss(on_real, on_generated)}
     if context.step % PENALTY_EVERY == 0:
         both = torch.cat([real.data[:1], generated.detach()[:1]])
-        times = torch.cat([real.times[:1], generated_times[:1]])
+        times = torch.cat([real.times[:1], made_as.times[:1]])
+        labels = torch.cat([real.labels[:1], made_as.labels[:1]])
         with context.full_precision():
-            penalty = gradient_penalty(discriminator, both, times, context.generator_for("penalty"))
+            penalty = gradient_penalty(
+                lambda frames, gaps: discriminator(frames, gaps, labels),
+                both,
+                times,
+                context.generator_for("penalty"),
+            )
         terms["penalty"] = PENALTY_EVERY * penalty_weight * penalty
     context.update("discriminator", terms)
     margin = (on_real.fine - on_generated.fine).sign().mean()
@@ -111,8 +118,8 @@ def adversarial_gradient(context: Context, footage: Footage, decoded: Tensor, si
     """The adversary's gradient at the pixels, scaled to `size` times the ramp: it can guide, never take over."""
     pixels = decoded.detach().requires_grad_()
     with torch.no_grad():
-        on_real = judge(context, footage.data, footage.times)
-    on_decoded = judge(context, pixels, footage.times)
+        on_real = judge(context, footage.data, footage.times, footage.labels)
+    on_decoded = judge(context, pixels, footage.times, footage.labels)
     loss = relativistic_loss(on_decoded, on_real) + feature_loss(on_decoded, on_real)
     gradient = torch.autograd.grad(loss, pixels)[0]
     ramp = min(1.0, context.progress / RAMP)
@@ -126,7 +133,7 @@ def adversarial_step(context: Context) -> dict[str, float]:
     size = torch.autograd.grad(terms["reconstruction"], decoded, retain_graph=True)[0].norm()
     gradient = adversarial_gradient(context, footage, decoded, size)
     context.update("autoencoder", terms, (decoded, gradient))
-    return discriminator_update(context, footage, decoded, footage.times) | {
+    return discriminator_update(context, footage, decoded, footage) | {
         "reconstruction": terms["reconstruction"].item(),
         "kl": terms["kl"].item() / vae.KL_WEIGHT,
         "psnr": signal_to_noise(decoded.detach(), footage.data).item(),
@@ -148,15 +155,15 @@ def finish_step(context: Context) -> dict[str, float]:
         stretch = slice(start, start + FINISH_FRAMES)
         decoded = model.decode(sampled[:, stretch])
         rebuilt = model.decode(model.encode(real.data).detach())
-    times = anchor.times[:, stretch]
+    made_as = Footage(sampled, anchor.times[:, stretch], anchor.labels)
     with torch.no_grad():
-        on_real = judge(context, real.data, real.times)
-    verdict = judge(context, decoded, times)
+        on_real = judge(context, real.data, real.times, real.labels)
+    verdict = judge(context, decoded, made_as.times, made_as.labels)
     terms = {
         "flow": vae.prior_loss(context),
         "reconstruction": reconstruction_loss(rebuilt, real.data),
         "adversarial": FINISH_WEIGHT * relativistic_loss(verdict, on_real),
     }
     context.update("generator", terms)
-    logged = discriminator_update(context, real, decoded, times)
+    logged = discriminator_update(context, real, decoded, made_as)
     return logged | {name: term.item() for name, term in terms.items()}

@@ -24,7 +24,7 @@ TIMED_AT = (0.1, 0.901)  # an even and an odd step: some work is done every seco
 PREVIEWS, CHECKPOINT_SECONDS = 8, 90.0
 RESERVE = 0.93
 """Share of the remaining time that is planned for steps; previews and checkpoints take the rest."""
-LEAST_STEPS, LEAST_STAGE_STEPS = 60, 4
+LEAST_STEPS, LEAST_STAGE_STEPS = 40, 4
 """A run of fewer steps, in all and in a stage, is refused: it would have learnt nothing."""
 
 

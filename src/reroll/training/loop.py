@@ -104,7 +104,9 @@ def train(
         short = Windows(store, parts.train, seed=0, mirror=False).notes(WINDOW_FRAMES)
         for note in [*engine.notes, *store.notes, *short, parts.reason, movement.mirror_reason]:
             console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-        prepared = _prepare(config, run, old, store, parts, engine, started, add_minutes, movement.mirror)
+        prepared = _prepare(
+            config, run, old, store, parts, engine, started, add_minutes, movement.mirror, console
+        )
         with _signals(prepared), prepared.monitor:
             _steps(prepared)
         return prepared.record
@@ -263,6 +265,7 @@ def _check_same(old: RunRecord, config: TrainingConfig) -> None:
 def _prepare(
     config: TrainingConfig, run: Path, old: RunRecord | None, store: Store, parts: Split, engine: Engine,
     started: float, add_minutes: float | None, mirror: bool,
+    console: Console,
 ) -> Session:  # fmt: skip
     """Plan (or the stored one), networks, and where the run stands."""
     recipe = RECIPES[config.recipe]
@@ -284,7 +287,9 @@ def _prepare(
     refused: list[str] = []
     loaded = checkpoint.load_newest(run / "checkpoints", refused.append) if old is not None else None
     state: dict[str, Any] = {} if loaded is None else loaded.state
-    monitor = Monitor(run, stages=_estimates(record.plan), resumed_step=0 if loaded is None else loaded.step)
+    monitor = Monitor(
+        run, console, stages=_estimates(record.plan), resumed_step=0 if loaded is None else loaded.step
+    )
     for line in refused:
         monitor.say(line)
     session = Session(

@@ -55,7 +55,11 @@ class Trainer:
         self.plan, self.seed = plan, seed
         torch.manual_seed(seed)
         model = engine.setup(VideoModel(config))
-        judge = engine.setup(Discriminator(config.discriminator_widths)) if recipe.has_discriminator else None
+        judge = (
+            engine.setup(Discriminator(config.discriminator_widths, len(config.labels)))
+            if recipe.has_discriminator
+            else None
+        )
         self.networks = Networks(model, judge)
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.augmentation = 0.0
