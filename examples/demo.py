@@ -81,7 +81,7 @@ def main() -> None:
     reroll("report", run, "--samples", "4")
     print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Made from {clip.name} ({clip.licence}):")
     for directory, shows in (
-        (samples, "new video, three takes of 4 seconds: none of it was filmed"),
+        (samples, "new video, three takes of 4 seconds; how near they are to the footage is in the report"),
         (loops, "a take of 3 seconds that plays round and round without a seam"),
         (run, "the trained run, its previews as training went, and its report"),
     ):
