@@ -82,7 +82,7 @@ def main() -> None:
     print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Made from {clip.name} ({clip.licence}):")
     for directory, shows in (
         (samples, "new video, three takes of 4 seconds; how near they are to the footage is in the report"),
-        (loops, "a take of 3 seconds that plays round and round without a seam"),
+        (loops, "a take of 3 seconds that plays round and round; how well it closes is in the report"),
         (run, "the trained run, its previews as training went, and its report"),
     ):
         print(f"  {directory}{'/':<10} {shows}")
