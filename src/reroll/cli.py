@@ -246,12 +246,7 @@ def _print_inspection(found: "api.FootageReport") -> None:  # type: ignore[name-
         )  # fmt: skip
     console.print(table)
     for file in seen.files:
-        remarks = [*file.suspicious]
-        if any(file.black_bars):
-            remarks.append(f"black bars of {tuple(file.black_bars)} pixels: crop them, or they are learnt")
-        if file.overlays:
-            remarks.append(f"{len(file.overlays)} static overlay(s), perhaps a logo: they are learnt too")
-        for remark in remarks:
+        for remark in file.suspicious:
             console.print(f"  {Path(file.path).name}: {remark}", highlight=False, markup=False)
     for item in seen.skipped:
         console.print(f"skipped {item.path}: {item.reason}", highlight=False, markup=False)

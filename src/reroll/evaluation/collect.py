@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,7 @@ def write_report(
 
 
 def _sample(sampler: Sampler, settings: SampleSettings, seed: int) -> np.ndarray:
-    own = SampleSettings(**{**settings.__dict__, "seed": seed})
-    return np.concatenate(list(sampler.frames(own)))
+    return np.concatenate(list(sampler.frames(replace(settings, seed=seed))))
 
 
 def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:

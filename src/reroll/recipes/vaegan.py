@@ -48,11 +48,10 @@ class VaeGan:
             model = networks.model
             made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
             return {"generator": OptimizerSpec(made_by, 3e-4), "discriminator": judge}
-        specs = vae.Vae().optimizers(stage, networks)
         if stage == "adversarial":
             both = vae.Vae().optimizers("autoencoder", networks)["autoencoder"]
             return {"autoencoder": replace(both, learning_rate=1.5e-3), "discriminator": judge}
-        return specs
+        return vae.Vae().optimizers(stage, networks)
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
         match stage:
