@@ -41,6 +41,13 @@ def test_frames_come_in_as_bytes_and_leave_in_range(engine):
     assert engine.frames(frames[0]).shape == (3, 3, 4, 6)
 
 
+def test_every_byte_goes_there_and_back(engine):
+    frames = np.arange(2 * 4 * 32 * 3, dtype=np.uint8).reshape(2, 1, 4, 32, 3)
+    assert np.array_equal(engine.pixels(engine.frames(frames)), frames)
+    beyond = torch.tensor([-9.0, 9.0, 0.0]).reshape(3, 1, 1)
+    assert engine.pixels(beyond).tolist() == [[[0, 255, 128]]]
+
+
 @pytest.mark.parametrize(
     "wrong", [np.zeros((1, 2, 4, 4, 3), np.float32), np.zeros((1, 2, 3, 4, 4), np.uint8)]
 )
@@ -78,7 +85,7 @@ def test_precision_as_asked():
         inside = linear(torch.ones(1, 4))
         with bf16.full_precision():
             full = linear(torch.ones(1, 4))
-    assert inside.dtype == torch.bfloat16
+    assert inside.dtype == torch.bfloat16 == bf16.compute_dtype
     assert full.dtype == torch.float32
     bf16.backward(inside.float().sum())
     assert linear.weight.grad.dtype == torch.float32

@@ -249,8 +249,7 @@ class Sampler:
         """Whitened latents `1 T Z h w` → uint8 `T H W 3`."""
         with self.engine.autocast():
             frames = self.model.decode(latents)[0]
-        scaled = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return self.engine.pixels(frames)
 
     def _spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""

@@ -75,6 +75,11 @@ class Engine:
         fabric.seed_everything(seed, workers=False, verbose=False)
         return cls(fabric, fabric.device, cast(Precision, precision), count, deterministic, ratio, notes)
 
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What matrices are multiplied in where the run's precision suffices."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def describe(self) -> dict[str, Any]:
         """What the bits of a run depend on, and what explains its speed; stored in the run."""
         return {
@@ -135,6 +140,11 @@ class Engine:
         if frames.dtype != np.uint8 or frames.ndim not in (4, 5) or frames.shape[-1] != 3:
             raise ValueError(f"uint8 frames [B] T H W 3 wanted, not {frames.dtype} {frames.shape}")
         return self.tensor(frames).movedim(-1, -3).contiguous().float().div_(127.5).sub_(1.0)
+
+    def pixels(self, frames: Tensor) -> np.ndarray:
+        """The inverse of `frames`: float `... C H W`, cut to [-1, 1] → uint8 `... H W C`."""
+        scaled = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return scaled.movedim(-3, -1).contiguous().cpu().numpy()
 
     def generator(self, seed: int) -> torch.Generator:
         """A random generator on the CPU, always: draw there, then move, and seeds agree across devices."""

@@ -58,8 +58,7 @@ def reconstruct(trainer: Trainer, frames: np.ndarray) -> tuple[np.ndarray, float
         with trainer.autocast():
             decoded = trainer.ema.decode_raw(trainer.ema.posterior(real)[0])
         ratios.append(signal_to_noise(decoded, real).item())
-        pixels = ((decoded[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        rebuilt.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        rebuilt.append(trainer.engine.pixels(decoded[0]))
     return np.stack(rebuilt), float(np.mean(ratios))
 
 

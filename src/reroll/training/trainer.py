@@ -90,13 +90,13 @@ class Trainer:
         if stage > 0 and not resumed:
             self.networks.model.load_state_dict(self.ema.state_dict())
         self.specs = self.recipe.optimizers(self.stage_name, self.networks)
-        compute = torch.bfloat16 if self.engine.precision == "bf16" else torch.float32
         self.optimizers = {
             name: Muon(
-                spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon, compute=compute
+                spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon,
+                compute=self.engine.compute_dtype,
             )
             for name, spec in self.specs.items()
-        }
+        }  # fmt: skip
         if self.on_latents:
             if timing:
                 self._latents = [torch.randn(self.store.frame_count, *self.networks.model.latent_shape)] * 2
