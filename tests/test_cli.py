@@ -12,6 +12,7 @@ from toy import run_in
 
 from reroll import cli
 from reroll.errors import UsageError
+from reroll.export.media import read_record
 from reroll.footage import read_clip
 
 
@@ -106,6 +107,8 @@ BAD = [
     (2, "longer.gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.gif"]),
     (2, "encoder", ["extend", "gan", "clips/clip0.mp4", "-o", "longer.mp4"]),
     (2, "--seconds", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--seconds", "-2"]),
+    (2, "--fps", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--fps", "0"]),
+    (2, "--guidance", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--guidance", "-1"]),
     (4, "nothing", ["report", "nothing"]),
     (2, "--samples", ["report", "gan", "--samples", "0"]),
     (2, "dance", ["dance"]),
@@ -194,9 +197,10 @@ def test_extend(place, tmp_path):
     take = write_clip(tmp_path / "take.mp4", shaking(20, 32, 44), fps=25)
     code, printed, said = run_in(
         place, "extend", "vae", str(take), "--seconds", "0.4", "-o", str(tmp_path / "longer.mp4"),
-        "--denoise-steps", "2",
+        "--denoise-steps", "2", "--guidance", "2",
     )  # fmt: skip
     assert (code, said) == (0, "")
+    assert read_record(tmp_path / "longer.mp4")["guidance"] == 2
     assert printed.strip() == str(tmp_path / "longer.mp4")
     assert len(read_clip(tmp_path / "longer.mp4", 32, 44)[0]) == 30
 

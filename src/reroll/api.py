@@ -38,6 +38,25 @@ RESIDUAL_SECONDS = 0.6
 CONTEXT_KEYFRAMES = 8
 
 
+@dataclass(frozen=True)
+class SampleOptions:
+    """How clips are sampled, whatever their length and seed; the options `sample` and `extend` share.
+
+    Args:
+        fps: Frames a second; by default those of the footage, or of the take that is extended.
+        label: One of the footage's labels.
+        denoise_steps: Steps of the motion prior: more is slower and may be better.
+        temperature: Below 1 calmer, above 1 wilder.
+        guidance: How strongly a label is held to; 1 is plain.
+    """
+
+    fps: float | None = None
+    label: str | None = None
+    denoise_steps: int = SampleSettings.denoise_steps
+    temperature: float = SampleSettings.temperature
+    guidance: float = SampleSettings.guidance
+
+
 class FootageReport(Frozen):
     """What `inspect` returns: the footage, and what would be trained from it in the time."""
 
@@ -66,7 +85,7 @@ def report(
     generator = load(run, threads=threads)
     page = write_report(
         generator.run, generator.record, generator.sampler, [Path(other) for other in compare], samples,
-        generator.default_denoise_steps,
+        SampleSettings.denoise_steps,
     )  # fmt: skip
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
     return page, verdict
@@ -159,38 +178,30 @@ class Generator:
         seconds: float,
         *,
         seed: int = 0,
-        fps: float | None = None,
-        label: str | None = None,
         loop: bool = False,
-        denoise_steps: int | None = None,
-        temperature: float = 1.0,
-        guidance: float = 1.0,
+        **options: Any,  # noqa: ANN401
     ) -> SampleSettings:
-        """Checked settings of one sample. UsageError names the option that makes no sense."""
-        rate = self.fps if fps is None else fps
-        steps = self.default_denoise_steps if denoise_steps is None else denoise_steps
+        """Checked settings of one sample; options are `SampleOptions`. UsageError names the one that makes no sense."""
+        asked = SampleOptions(**options)
+        rate = self.fps if asked.fps is None else asked.fps
         for name, value, least, most in (
-            ("seconds", seconds, 0.04, 36000.0), ("fps", rate, 1.0, 240.0), ("temperature", temperature, 0.0, 2.0),
-            ("denoise-steps", steps, 1, 1000), ("guidance", guidance, 0.0, 20.0), ("seed", seed, 0, 2**63),
+            ("seconds", seconds, 0.04, 36000.0), ("fps", rate, 1.0, 240.0), ("seed", seed, 0, 2**63),
+            ("denoise-steps", asked.denoise_steps, 1, 1000), ("temperature", asked.temperature, 0.0, 2.0),
+            ("guidance", asked.guidance, 0.0, 20.0),
         ):  # fmt: skip
             if not least <= value <= most:
                 raise UsageError(f"--{name} {value:g}: give a number from {least:g} to {most:g}.")
         frames = max(1, round(seconds * rate))
         if loop and frames < 4:
             raise UsageError(f"--loop of {frames} frames is too short; give more --seconds.")
-        if self.record.config.recipe == "gan" and guidance != 1.0:
+        if self.record.config.recipe == "gan" and asked.guidance != 1.0:
             raise UsageError(
                 "--guidance: a `gan` run samples in one step; guidance is for vae and vaegan runs."
             )
         return SampleSettings(
-            frames=frames, fps=rate, seed=seed, label=self._label(label), denoise_steps=steps,
-            temperature=temperature, guidance=guidance, loop=loop,
+            frames=frames, fps=rate, seed=seed, label=self._label(asked.label), loop=loop,
+            denoise_steps=asked.denoise_steps, temperature=asked.temperature, guidance=asked.guidance,
         )  # fmt: skip
-
-    @property
-    def default_denoise_steps(self) -> int:
-        """`vaegan` finishes its MotionPrior adversarially so that fewer steps are enough."""
-        return {"vae": 24, "gan": 1, "vaegan": 16}[self.record.config.recipe]
 
     def output_record(self, task: str, settings: SampleSettings) -> dict[str, Any]:
         """What is needed to make an output again."""
@@ -220,9 +231,9 @@ class Generator:
             raise UsageError("extend makes no loops; use sample --loop.")
         about = probe(take)
         rate = self.fps if about.is_picture or not about.fps else about.fps
-        settings = self.settings(
-            seconds, **({"fps": rate} | {k: v for k, v in options.items() if v is not None})
-        )
+        if options.get("fps") is None:
+            options = {**options, "fps": rate}
+        settings = self.settings(seconds, **options)
         record = self.output_record("extend", settings) | {"take": take.name}
         return settings, self._extended(take, about.is_picture, settings), record
 

@@ -4,6 +4,7 @@ Errors of ours become one line and their exit code; Ctrl-C during training saves
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reroll import api
+from reroll.doctor import examine, exit_code, print_findings
 from reroll.errors import RerollError, UsageError
 
 app = App(
@@ -23,6 +26,7 @@ app = App(
 )
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Sampling = Annotated[api.SampleOptions, Parameter(name="*")]
 
 
 @app.command
@@ -33,8 +37,6 @@ def inspect(footage: Footage, /, *, minutes: float = 20.0, json: bool = False) -
         minutes: The time there is: for it the size and model are named that would be trained, and why.
         json: Print JSON and nothing else.
     """
-    from reroll import api
-
     found = api.inspect(footage, minutes=minutes)
     if json:
         print(found.model_dump_json(indent=2))
@@ -76,8 +78,6 @@ def train(
         precision: auto, fp32 or bf16; auto measures.
         threads: CPU threads; one per core by default.
     """
-    from reroll import api
-
     record = api.train(
         footage, output, recipe=recipe, minutes=minutes, steps=steps, size=size, model=model, seed=seed,
         add_minutes=add_minutes, init=init, device=device, precision=precision, threads=threads,
@@ -99,12 +99,8 @@ def sample(
     seconds: float = 5.0,
     count: int = 1,
     seed: str = "0",
-    fps: float | None = None,
-    label: str | None = None,
     loop: bool = False,
-    denoise_steps: int | None = None,
-    temperature: float = 1.0,
-    guidance: float = 1.0,
+    options: Sampling = api.SampleOptions(),  # noqa: B008
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
@@ -116,17 +112,10 @@ def sample(
         seconds: Length of each clip.
         count: How many, from the first seed on.
         seed: A number, or a range such as 0-31.
-        fps: Frames a second; the footage's own by default.
-        label: One of the footage's labels.
         loop: A closed clip that plays round and round.
-        denoise_steps: Steps of the motion prior: more is slower and may be better.
-        temperature: Below 1 calmer, above 1 wilder.
-        guidance: How strongly a label is held to.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; one per core by default.
     """
-    from reroll import api
-
     seeds = parse_seeds(seed, count)
     single = output.suffix.lower() == ".mp4"
     if output.suffix and not single:
@@ -136,11 +125,7 @@ def sample(
     generator = api.load(run, device=device, threads=threads)
     for number in seeds:
         path = output if single else output / f"{run.name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
-        written = generator.sample_to(
-            path, seconds, seed=number, fps=fps, label=label, loop=loop, denoise_steps=denoise_steps,
-            temperature=temperature, guidance=guidance,
-        )  # fmt: skip
-        print(written)
+        print(generator.sample_to(path, seconds, seed=number, loop=loop, **asdict(options)))
 
 
 @app.command
@@ -152,10 +137,7 @@ def extend(
     output: Output = Path("longer.mp4"),
     seconds: float = 5.0,
     seed: int = 0,
-    fps: float | None = None,
-    label: str | None = None,
-    denoise_steps: int | None = None,
-    temperature: float = 1.0,
+    options: Sampling = api.SampleOptions(),  # noqa: B008
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
@@ -167,23 +149,13 @@ def extend(
         output: The .mp4 file.
         seconds: How much is added.
         seed: Of the new frames.
-        fps: Frames a second; the take's own by default.
-        label: One of the footage's labels.
-        denoise_steps: Steps of the motion prior.
-        temperature: Below 1 calmer, above 1 wilder.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; one per core by default.
     """
-    from reroll import api
-
     if output.suffix.lower() != ".mp4":
         raise UsageError(f"-o {output}: give a file that ends in .mp4.")
     generator = api.load(run, device=device, threads=threads)
-    written = generator.extend_to(
-        output, take, seconds, seed=seed, fps=fps, label=label, denoise_steps=denoise_steps,
-        temperature=temperature,
-    )  # fmt: skip
-    print(written)
+    print(generator.extend_to(output, take, seconds, seed=seed, **asdict(options)))
 
 
 @app.command
@@ -198,8 +170,6 @@ def report(
         samples: How many clips are judged.
         threads: CPU threads; one per core by default.
     """
-    from reroll import api
-
     page, verdict = api.report(run, compare=compare or [], samples=samples, threads=threads)
     print(verdict)
     print(page)
@@ -212,8 +182,6 @@ def doctor(*, make_room: Annotated[Path, Parameter(name="--runs")] = Path()) -> 
     Args:
         make_room: Where runs will be written.
     """
-    from reroll.doctor import examine, exit_code, print_findings
-
     findings = examine(make_room)
     print_findings(findings, Console())
     sys.exit(exit_code(findings))
@@ -235,7 +203,7 @@ def parse_seeds(text: str, count: int) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _print_inspection(found: "api.FootageReport") -> None:  # type: ignore[name-defined]  # noqa: F821
+def _print_inspection(found: api.FootageReport) -> None:
     """The inspection as a person reads it."""
     console, seen = Console(), found.footage
     table = Table("file", "size", "fps", "length", "shots", "motion", box=None, pad_edge=False)

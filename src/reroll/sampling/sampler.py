@@ -38,7 +38,7 @@ class SampleSettings:
     fps: float
     seed: int = 0
     label: int = -1
-    denoise_steps: int = 20
+    denoise_steps: int = 24
     temperature: float = 1.0
     guidance: float = 1.0
     loop: bool = False
