@@ -14,8 +14,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from reroll.config import Frozen
 from reroll.errors import FootageError
 from reroll.footage.container import shown
 from reroll.footage.decode import DecodedFrame, Decoder, halve
@@ -54,18 +54,14 @@ SHORT_SECONDS = 1.0
 """A shorter clip is pointed out."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class SkippedFile(_Frozen):
+class SkippedFile(Frozen):
     """A path that cannot be used, and why."""
 
     path: str
     reason: str
 
 
-class FileInspection(_Frozen):
+class FileInspection(Frozen):
     """One file that was looked into. Sizes, bars and boxes are in pixels of the upright picture; `motion`
     is the mean flow in short sides a frame; `unique_share` the part of the frames that are neither repeats
     nor stills; `complete` is False where only parts of the file were decoded, so that shots are at least
@@ -93,7 +89,7 @@ class FileInspection(_Frozen):
     suspicious: tuple[str, ...]
 
 
-class Inspection(_Frozen):
+class Inspection(Frozen):
     """All footage. `seconds` is an estimate when not every file was looked into (`files_inspected` <
     `file_count`); `training_aspect` is the width over the height that training would use.
     """
