@@ -14,6 +14,7 @@ from reroll import cli
 from reroll.errors import UsageError
 from reroll.export.media import read_record
 from reroll.footage import read_clip
+from reroll.training.run import read_record as read_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +68,8 @@ BAD = [
     (2, "--steps", ["train", "clips", *TRAIN, "--minutes", "1"]),
     (2, "--size", ["train", "clips", *TRAIN, "--size", "8"]),
     (2, "--size", ["train", "clips", *TRAIN, "--size", "big"]),
-    (2, "--size", ["train", "clips", *TRAIN, "--size", "33"]),
+    (2, "--size", ["train", "missing.mp4", *TRAIN, "--size", "33"]),  # said before any footage is read
+    (2, "--size", ["train", "clips", *TRAIN, "--size", "auto"]),
     (2, "--seed", ["train", "clips", *TRAIN, "--seed", "-1"]),
     (2, "--threads", ["train", "clips", *TRAIN, "--threads", "0"]),
     (2, "--recipe", ["train", "clips", *TRAIN, "--recipe", "diffusion"]),
@@ -221,6 +223,7 @@ def test_inspect_for_people(place):
     assert (code, said) == (0, "")
     assert "clip0.mp4" in printed
     assert "--size" in printed
+    assert "model " in printed
     assert "mirroring" in printed
 
 
@@ -228,6 +231,28 @@ def test_train_again_goes_on_or_says_it_is_done(place):
     code, _, said = run_in(place, "train", "clips", "-o", "gan", "--recipe", "gan", *QUICK, "--steps", "6")
     assert code == 0
     assert "finished" in said
+
+
+def test_size_auto_is_what_inspect_suggests_and_stays(place, tmp_path):
+    suggested = json.loads(run_in(place, "inspect", "clips", "--json", "--minutes", "0.1")[1])["suggestion"]
+    assert suggested["model"] in ("s", "m", "l")
+    command = (
+        "train",
+        "clips",
+        "-o",
+        str(tmp_path / "run"),
+        "--size",
+        "auto",
+        "--minutes",
+        "0.1",
+        "--threads",
+        "1",
+    )
+    code, _, said = run_in(place, *command)
+    assert code == 0, said
+    assert read_run(tmp_path / "run").config.size == suggested["size"] != 64
+    code, _, said = run_in(place, *command)
+    assert (code, "finished" in said) == (0, True), said
 
 
 def test_help_and_version():

@@ -101,7 +101,8 @@ def train(
 ) -> RunRecord:
     """Train, or go on with, the run in folder `output`; options are those of `TrainingConfig`.
 
-    Without `minutes` and `steps`, 20 minutes. Raises RerollError (see `reroll.errors`).
+    Without `minutes` and `steps`, 20 minutes. `size="auto"` is what `inspect` suggests for the minutes. Raises
+    RerollError (see `reroll.errors`).
     """
     paths = [footage] if isinstance(footage, str | Path) else list(footage)
     if options.get("minutes") is None and options.get("steps") is None:
@@ -110,6 +111,8 @@ def train(
         raise UsageError("--minutes and --steps exclude each other; give one.")
     if options.get("init") is not None:
         options["init"] = str(options["init"])
+    if options.get("size") == "auto":
+        options["size"] = _size(paths, Path(output), options, console or Console(stderr=True))
     try:
         config = TrainingConfig(footage=tuple(str(path) for path in paths), **options)
     except ValidationError as error:
@@ -117,6 +120,17 @@ def train(
         where = str(first["loc"][0]) if first["loc"] else "options"
         raise UsageError(f"--{where} {first.get('input')!r}: {first['msg'].lower()}.") from None
     return _train(config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console)
+
+
+def _size(paths: Sequence[str | Path], run: Path, options: dict[str, Any], console: Console) -> int:
+    """Pixels on the short side for `--size auto`: the size of the run that is there, or what is suggested."""
+    if (run / "run.json").exists():
+        return read_record(run).config.size
+    if options.get("minutes") is None:
+        raise UsageError("--size auto: the size depends on the time; give --minutes, or a size with --steps.")
+    suggestion = inspect(paths, minutes=options["minutes"]).suggestion
+    console.print(f"note: --size {suggestion.size}: {suggestion.reason}", soft_wrap=True, highlight=False)
+    return suggestion.size
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":

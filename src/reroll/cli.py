@@ -53,7 +53,7 @@ def train(
     recipe: Literal["vae", "gan", "vaegan"] = "vaegan",
     minutes: float | None = None,
     steps: int | None = None,
-    size: int = 64,
+    size: int | Literal["auto"] = 64,
     model: Literal["auto", "s", "m", "l"] = "auto",
     seed: int = 0,
     add_minutes: float | None = None,
@@ -69,7 +69,7 @@ def train(
         recipe: What learns: a VAE, a GAN, or both together.
         minutes: How long it may take, reading the footage included (20 if no --steps are given).
         steps: A budget of steps instead of minutes.
-        size: Pixels on the short side.
+        size: Pixels on the short side, an even number; auto takes what `inspect` suggests for the minutes.
         model: Size of the networks; auto chooses by timing.
         seed: Of all random choices.
         add_minutes: Go on with a finished run for so much longer.

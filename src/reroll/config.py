@@ -56,7 +56,7 @@ class TrainingConfig(Frozen):
     footage: tuple[str, ...]
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
-    size: int = Field(default=64, ge=16, le=1024)
+    size: int = Field(default=64, ge=16, le=1024, multiple_of=2)
     model: Literal["auto", "s", "m", "l"] = "auto"
     seed: int = Field(default=0, ge=0)
     device: str = "auto"

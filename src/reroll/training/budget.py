@@ -5,7 +5,9 @@ later can change the plan (a *re-plan*, logged and replayed on resume), never a 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median_low
 
 from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePlan
 from reroll.errors import UsageError
@@ -52,22 +54,30 @@ WANTED_FOR_SIZE = 900
 """Steps below which a larger size is not worth it: a sharp 64 beats a blurred 128."""
 
 
+def largest_model(steps: Callable[[ModelName], int]) -> ModelName:
+    """The largest model that gets as many steps as it wants; `steps` says how many fit for each."""
+    order: tuple[ModelName, ...] = ("l", "m", "s")
+    return next((model for model in order if steps(model) >= WANTED_STEPS[model]), "s")
+
+
 class Suggestion(Frozen):
-    """What could be trained in the time on this machine, before anything is timed."""
+    """What could be trained in the time on this machine, before anything is timed: size in pixels on the short
+    side, model, and how many steps of it fit."""
 
     minutes: float
     cores: int
     size: int
     width: int
     height: int
+    model: ModelName
     steps: int
     reason: str
 
     def lines(self) -> list[str]:
         """For a person."""
         return [
-            f"in {self.minutes:g} minutes on {self.cores} cores: --size {self.size} ({self.width}×{self.height}),"
-            f" about {self.steps} steps",
+            f"in {self.minutes:g} minutes on {self.cores} core{'s' if self.cores > 1 else ''}: --size {self.size}"
+            f" ({self.width}×{self.height}), model {self.model}, about {self.steps} steps",
             f"  because {self.reason}",
         ]
 
@@ -80,14 +90,16 @@ def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
         width, height = (size * aspect, size) if aspect >= 1 else (size, size / aspect)
         return 2 * round(width / 2), 2 * round(height / 2)
 
-    def steps(size: int) -> int:
+    def steps(size: int, model: ModelName = "m") -> int:
         width, height = shape(size)
-        return int(minutes * 60 * cores / (SECONDS_PER_MEGAPIXEL_STEP * width * height / 1e6))
+        seconds = SECONDS_PER_MEGAPIXEL_STEP * RELATIVE_COST[model] * width * height / 1e6
+        return int(minutes * 60 * cores / seconds)
 
-    largest = min((min(file.width, file.height) for file in footage.files), default=SIZES[0])
+    largest = median_low(min(file.width, file.height) for file in footage.files)
     possible = [size for size in SIZES if size <= largest] or [SIZES[0]]
     enough = [size for size in possible if steps(size) >= WANTED_FOR_SIZE]
     size = enough[-1] if enough else possible[0]
+    model = largest_model(lambda model: steps(size, model))
     width, height = shape(size)
     larger = possible[possible.index(size) + 1] if size != possible[-1] else None
     reason = (
@@ -96,10 +108,11 @@ def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
         else "the footage itself is no larger"
     )
     if not enough:
-        reason = f"even the smallest size gets only {steps(size)} steps; give more minutes"
+        reason = f"even the smallest size gets only {steps(size, model)} steps; give more minutes"
     return Suggestion(
-        minutes=minutes, cores=cores, size=size, width=width, height=height, steps=steps(size), reason=reason
-    )
+        minutes=minutes, cores=cores, size=size, width=width, height=height, model=model,
+        steps=steps(size, model), reason=reason,
+    )  # fmt: skip
 
 
 def choose_strides(store: Store, fps: float) -> tuple[int, ...]:
@@ -188,10 +201,7 @@ def make_plan(
     timing = time_model(engine, recipe, first, store, windows, base, seed)
     if model == "auto":
         left = (deadline - time.monotonic()) * RESERVE
-        sizes: tuple[ModelName, ...] = ("l", "m", "s")
-        best: ModelName = next(
-            (m for m in sizes if timing.scaled(m).steps(recipe, left) >= WANTED_STEPS[m]), "s"
-        )
+        best = largest_model(lambda model: timing.scaled(model).steps(recipe, left))
         if best != first:
             timing = time_model(engine, recipe, best, store, windows, base, seed)
     stages = plan_stages(recipe, timing, deadline - time.monotonic())
