@@ -19,8 +19,11 @@ from reroll.footage import Store, Windows
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.model import VideoModel
 from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
+from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
 from reroll.training.optimizer import Muon
+from reroll.training.run import restore
+from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
 CACHED_FRAMES = 20_000
@@ -122,6 +125,33 @@ class Trainer:
             self.augmentation = min(AUGMENT_MOST, max(0.0, self.augmentation + toward * AUGMENT_SPEED))
             logged["augmentation"] = self.augmentation
         return logged
+
+    def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """For a checkpoint: tensors of networks, averages and optimizers, and the rest for JSON."""
+        tensors = {"model": self.networks.model.state_dict(), "ema": self.ema.state_dict()}
+        if self.networks.discriminator is not None:
+            tensors["discriminator"] = self.networks.discriminator.state_dict()
+        optimizers = {}
+        for name, optimizer in self.optimizers.items():
+            tensors[f"optimizer-{name}"], optimizers[name] = optimizer_state(optimizer)
+        return tensors, {
+            "stage": self.stage, "augmentation": self.augmentation, "optimizers": optimizers,
+            "plan": self.plan.model_dump(),
+        }  # fmt: skip
+
+    def restore(self, loaded: Loaded) -> None:
+        """Put back what `state` gave. CheckpointError when it is of another model."""
+        self.plan = Plan.model_validate(loaded.state["plan"])
+        restore(self.networks.model, loaded.tensors["model"], loaded.path)
+        restore(self.ema, loaded.tensors["ema"], loaded.path)
+        if self.networks.discriminator is not None:
+            restore(self.networks.discriminator, loaded.tensors["discriminator"], loaded.path)
+        self.enter_stage(loaded.state["stage"], resumed=True)
+        for name, optimizer in self.optimizers.items():
+            tensors = loaded.tensors.get(f"optimizer-{name}", {})
+            load_optimizer_state(optimizer, tensors, loaded.state["optimizers"][name])
+        self.augmentation = loaded.state["augmentation"]
+        self.global_step = loaded.step
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

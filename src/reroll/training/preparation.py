@@ -1,0 +1,205 @@
+"""What comes before the first step: footage read, engine started, minutes planned, networks made or put back.
+
+In: a configuration and, if there is one, the record of the run to go on with. Out: a `Session`. Whatever can be
+refused is refused before footage is read, which may take long, or at least before anything is written.
+"""
+
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from reroll.config import Plan, TrainingConfig
+from reroll.errors import FootageError, UsageError
+from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
+from reroll.footage.movement import motion_summary
+from reroll.recipes import RECIPES
+from reroll.training import checkpoint
+from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages
+from reroll.training.engine import Engine
+from reroll.training.monitor import Monitor
+from reroll.training.run import FootageRecord, RunRecord, load_model, read_record
+from reroll.training.session import Session, estimates, events
+from reroll.training.trainer import Trainer
+
+PREVIEW_WINDOWS = 4
+
+
+def check_same(old: RunRecord, config: TrainingConfig) -> None:
+    """UsageError naming the options that differ from those the run was started with."""
+    ours, theirs = config.model_dump(), old.config.model_dump()
+    differ = [f"--{key} {theirs[key]} there, {ours[key]} here" for key in theirs if ours[key] != theirs[key]]
+    if differ:
+        raise UsageError(
+            f"the run that is there was started with other options ({'; '.join(differ)}); use the same ones to go on,"
+            " or choose another -o."
+        )
+
+
+def prepare(
+    config: TrainingConfig, run: Path, old: RunRecord | None, cache_dir: Path, started: float,
+    add_minutes: float | None, console: Console,
+) -> Session:  # fmt: skip
+    """A session of the run in `run`, new (`old` is None) or going on; `started` is monotonic."""
+    init = None
+    if config.init is not None and old is None:
+        init = read_record(Path(config.init))
+    engine = _engine(config, old)
+    store = _ingest(config, cache_dir, console)
+    if old is not None and old.fingerprint != store.fingerprint:
+        raise UsageError(
+            f"{run} was trained on other footage (the files' contents differ); choose another -o, or --init {run}."
+        )
+    parts = split(store, WINDOW_FRAMES)
+    movement = motion_summary(store)
+    mirror = movement.mirror if old is None else old.plan.mirror
+    windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
+    for item in store.skipped:
+        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+    notes = [*engine.notes, *store.notes, *windows.notes(WINDOW_FRAMES), parts.reason, movement.mirror_reason]
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    recipe = RECIPES[config.recipe]
+    if old is None:
+        fps = round(float(np.median([file.fps for file in store.files])), 6)
+        plan = make_plan(
+            engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=mirror,
+            model=config.model if init is None else init.plan.model, started=started,
+            seconds_left=None if config.minutes is None else config.minutes * 60,
+        )  # fmt: skip
+        record = _new_record(config, store, parts, engine, plan, fps)
+    else:
+        record = old.model_copy(update={"status": "training"})
+    trainer = Trainer(engine, recipe, record.model, store, windows, record.plan, config.seed)
+    loaded = _put_back(trainer, run, console) if old is not None else None
+    if loaded is None:
+        if init is not None:
+            _start_from(trainer, Path(config.init or ""), init)
+        trainer.enter_stage(0)
+    state: dict[str, Any] = {} if loaded is None else loaded.state
+    monitor = Monitor(run, console, stages=estimates(record.plan), resumed_step=trainer.global_step)
+    session = Session(
+        run, record, trainer, monitor, _preview_windows(windows, store, parts), None,
+        state.get("elapsed_seconds", 0.0), started, state.get("frames_seen", 0),
+    )  # fmt: skip
+    session.replay_events()
+    if add_minutes is not None and not _is_added(run, add_minutes):
+        _add(session, add_minutes)
+    if config.minutes is not None:
+        total = config.minutes + sum(row["minutes"] for row in events(run, "extended"))
+        session.deadline = started + total * 60 - session.elapsed_before
+    return session
+
+
+def _put_back(trainer: Trainer, run: Path, console: Console) -> checkpoint.Loaded | None:
+    """The newest checkpoint that verifies, put back; None if the run was ended before there was one."""
+    checkpoint.sweep(run / "checkpoints")
+    loaded = checkpoint.load_newest(
+        run / "checkpoints",
+        lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    if loaded is not None:
+        trainer.restore(loaded)
+    return loaded
+
+
+def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
+    """Find and read the footage."""
+    files, skipped = find_footage([Path(path) for path in config.footage])
+    for item in skipped:
+        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+    if not files:
+        first = f"; {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise FootageError(f"no footage in {', '.join(config.footage)}{first}.")
+
+    shown = 0.0
+
+    def progress(now: IngestProgress) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > 5.0:
+            shown = time.monotonic()
+            console.print(
+                f"{now.stage} {now.file.name}: {now.fraction:.0%}, {now.frames_decoded:,} frames",
+                highlight=False, markup=False,
+            )  # fmt: skip
+
+    return ingest(files, short_side=config.size, cache_dir=cache_dir, progress=progress)
+
+
+def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
+    """A started engine; a run goes on with the precision and threads it began with, which its bits depend on."""
+    if old is None:
+        return Engine.start(config.device, config.precision, config.threads, config.seed)
+    threads = config.threads or int(old.engine["threads"])
+    engine = Engine.start(config.device, str(old.engine["precision"]), threads, config.seed)
+    now = engine.describe()
+    for key in ("torch", "device", "cpu", "threads"):
+        if now[key] != old.engine[key]:
+            engine.notes.append(
+                f"{key} was {old.engine[key]} and is {now[key]}: the run goes on, not bit for bit"
+            )
+    return engine
+
+
+def _new_record(
+    config: TrainingConfig, store: Store, parts: Split, engine: Engine, plan: Plan, fps: float
+) -> RunRecord:
+    """`run.json` of a new run."""
+    files = tuple(
+        FootageRecord(
+            path=file.path, sha256=file.sha256, seconds=file.seconds, frames=file.stop - file.start,
+            label=None if file.label is None else store.labels[file.label],
+        )
+        for file in store.files
+    )  # fmt: skip
+    return RunRecord(
+        version=version("reroll"), config=config, model=model_config(plan.model, RECIPES[config.recipe], store),
+        plan=plan, engine=engine.describe(), footage=files, store=str(store.path), fingerprint=store.fingerprint,
+        fps=fps, split=parts.reason, notes=tuple(store.notes),
+    )  # fmt: skip
+
+
+def _preview_windows(windows: Windows, store: Store, parts: Split) -> np.ndarray:
+    """A few fixed windows, held out where the footage allows it: uint8 `N T H W 3`."""
+    spans = parts.heldout or parts.train
+    source = Windows(store, spans, seed=0, mirror=False)
+    found = source.disjoint(WINDOW_FRAMES)
+    if not found:
+        return windows.batch(0, batch=PREVIEW_WINDOWS, frames=WINDOW_FRAMES, strides=(1,)).frames
+    picked = [found[i] for i in np.linspace(0, len(found) - 1, min(PREVIEW_WINDOWS, len(found))).astype(int)]
+    return np.stack([store.frames(start, stop) for start, stop in picked])
+
+
+def _start_from(trainer: Trainer, path: Path, init: RunRecord) -> None:
+    """Begin with an older run's averaged weights."""
+    if init.config.recipe != trainer.recipe.name or init.model.labels != trainer.networks.model.config.labels:
+        raise UsageError(
+            f"--init {path}: that run has another recipe or other labels; use --recipe {init.config.recipe}."
+        )
+    model, _ = load_model(path, init)
+    trainer.networks.model.load_state_dict(model.state_dict())
+    trainer.ema.load_state_dict(model.state_dict())
+
+
+def _add(session: Session, minutes: float) -> None:
+    """Added minutes become the recipe's stages once more, after those that are done."""
+    trainer = session.trainer
+    if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
+        raise UsageError(
+            "--add-minutes: this run was planned in --steps; start a new one with --init instead."
+        )
+    timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
+    stages = (*trainer.plan.stages, *plan_stages(trainer.recipe, timing, minutes * 60))
+    at = trainer.global_step
+    session.replans[at] = stages
+    session.monitor.event("extended", from_step=at, minutes=minutes, stages=[s.model_dump() for s in stages])
+    session.set_stages(stages)
+
+
+def _is_added(run: Path, minutes: float) -> bool:
+    """Whether so many minutes were added and then stopped: the same command again goes on with them."""
+    rows = events(run, "extended", "finished")
+    return bool(rows) and rows[-1]["kind"] == "extended" and rows[-1]["minutes"] == minutes

@@ -1,0 +1,82 @@
+"""A run in training: what the loop works on, how it is saved, and what its events say.
+
+What a clock or a fault changes (re-plans, added minutes, roll-backs) is an event in `events.jsonl`, and events are
+replayed on resume.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reroll.config import Plan, StagePlan
+from reroll.training import checkpoint
+from reroll.training.monitor import Monitor, StageEstimate, read_rows
+from reroll.training.run import RunRecord, write_record
+from reroll.training.trainer import Trainer
+
+
+@dataclass
+class Session:
+    """What the loop works on."""
+
+    run: Path
+    record: RunRecord
+    trainer: Trainer
+    monitor: Monitor
+    heldout: np.ndarray
+    deadline: float | None
+    """Monotonic time at which the minutes are over; None for a plan in steps."""
+    elapsed_before: float
+    started: float
+    frames_seen: int = 0
+    skipped: set[int] = field(default_factory=set)
+    replans: dict[int, tuple[StagePlan, ...]] = field(default_factory=dict)
+    stop_signal: int = 0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Training time of this run in all its sessions."""
+        return self.elapsed_before + time.monotonic() - self.started
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.run / "checkpoints"
+
+    def save(self, step: int) -> None:
+        """A checkpoint after `step` steps: the trainer's state, and where the run stands."""
+        tensors, state = self.trainer.state()
+        state |= {"elapsed_seconds": self.elapsed_seconds, "frames_seen": self.frames_seen}
+        checkpoint.save(self.checkpoints, step, tensors, state)
+
+    def set_record(self, **changes: object) -> None:
+        """Change `run.json`."""
+        self.record = self.record.model_copy(update=changes)
+        write_record(self.run, self.record)
+
+    def set_stages(self, stages: tuple[StagePlan, ...]) -> None:
+        """Go on with these stages, wherever the plan is kept or shown."""
+        self.trainer.plan = self.trainer.plan.model_copy(update={"stages": stages})
+        self.set_record(plan=self.trainer.plan)
+        self.monitor.plan(estimates(self.trainer.plan))
+
+    def replay_events(self) -> None:
+        """Take over what earlier sessions of this run decided."""
+        for row in events(self.run, "replan", "extended"):
+            stages = tuple(StagePlan.model_validate(stage) for stage in row["stages"])
+            self.replans[row["from_step"]] = stages
+        self.skipped = {row["from_step"] for row in events(self.run, "rollback")}
+        self.trainer.rate_scale = 0.5 ** len(self.skipped)
+
+
+def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The run's events of these kinds, oldest first."""
+    return [row for row in read_rows(run / "events.jsonl") if row.get("kind") in kinds]
+
+
+def estimates(plan: Plan) -> list[StageEstimate]:
+    """The plan for the ETA; a plan in steps was not timed, its ETA covers the stage that is measured."""
+    return [StageEstimate(s.name, s.steps, plan.seconds_per_step.get(s.name, 0.0)) for s in plan.stages]
