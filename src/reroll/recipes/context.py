@@ -46,11 +46,14 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage's name, its share of the training time, and whether it trains on latents. Its steps cost alike."""
+    """A stage's name and its share of the training time. Its steps cost alike."""
 
     name: str
     share: float
     on_latents: bool = False
+    """Whether it trains on latents of an Encoder that stays as it is."""
+    repeats: bool = False
+    """Whether minutes that are added later go to it: to no stage that would train the ground under later ones anew."""
 
 
 class Context(Protocol):

@@ -23,7 +23,7 @@ class Gan:
     """MotionPrior in one step + Decoder, against the Discriminator."""
 
     name = "gan"
-    stages = (StageSpec("adversarial", 1.0),)
+    stages = (StageSpec("adversarial", 1.0, repeats=True),)
     has_encoder = False
     has_discriminator = True
 

@@ -23,7 +23,7 @@ class Vae:
     """Encoder + Decoder by the ELBO; MotionPrior by flow matching."""
 
     name = "vae"
-    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62, on_latents=True))
+    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62, on_latents=True, repeats=True))
     has_encoder = True
     has_discriminator = False
 

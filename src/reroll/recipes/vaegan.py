@@ -35,8 +35,8 @@ class VaeGan:
     stages = (
         StageSpec("autoencoder", 0.2),
         StageSpec("adversarial", 0.18),
-        StageSpec("prior", 0.56, on_latents=True),
-        StageSpec("finish", 0.06, on_latents=True),
+        StageSpec("prior", 0.56, on_latents=True, repeats=True),
+        StageSpec("finish", 0.06, on_latents=True, repeats=True),
     )
     has_encoder = True
     has_discriminator = True

@@ -5,7 +5,7 @@ later can change the plan (a *re-plan*, logged and replayed on resume), never a 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
@@ -14,6 +14,7 @@ from reroll.errors import UsageError
 from reroll.footage import Store, Windows
 from reroll.footage.inspect import Inspection
 from reroll.recipes import Recipe
+from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
 from reroll.training.trainer import Trainer
 
@@ -23,7 +24,9 @@ RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
 WANTED_STEPS: dict[ModelName, int] = {"l": 6000, "m": 600, "s": 0}
 """A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time."""
 TIMED_AT = (0.1, 0.901)  # an even and an odd step: some work is done every second one
-PREVIEWS, CHECKPOINT_SECONDS = 8, 90.0
+PREVIEWS = 8
+CHECKPOINT_SECONDS, CHECKPOINT_STEPS = 90.0, 250
+"""About how long to go without a checkpoint, and how many steps where they are not timed."""
 RESERVE = 0.93
 """Share of the remaining time that is planned for steps; previews and checkpoints take the rest."""
 LEAST_STEPS, LEAST_STAGE_STEPS = 40, 4
@@ -150,23 +153,33 @@ def time_model(
     return Timing(model, seconds)
 
 
-def plan_stages(recipe: Recipe, timing: Timing, budget_seconds: float) -> tuple[StagePlan, ...]:
-    """Steps per stage that fill the time. UsageError when it is too short to train anything."""
-    usable = budget_seconds * RESERVE
-    steps = [max(LEAST_STAGE_STEPS, int(usable * s.share / timing.seconds[s.name])) for s in recipe.stages]
-    per_second = sum(s.share / timing.seconds[s.name] for s in recipe.stages)
-    least_seconds = LEAST_STEPS / per_second / RESERVE
+def plan_stages(
+    specs: Sequence[StageSpec], timing: Timing, budget_seconds: float, option: str = "--minutes"
+) -> tuple[StagePlan, ...]:
+    """Steps of these stages that fill the time by their shares. UsageError when it is too short to train anything."""
+    whole = sum(s.share for s in specs)
+    per_second = {s.name: s.share / whole / timing.seconds[s.name] for s in specs}
+    least_seconds = LEAST_STEPS / sum(per_second.values()) / RESERVE
     if budget_seconds < least_seconds:
         raise UsageError(
-            f"--minutes is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left after reading the footage,"
+            f"{option} is too short: {max(0.0, budget_seconds) / 60:.1f} minutes are left for training,"
             f" and {least_seconds / 60:.1f} are the least for this size; give more minutes or a smaller --size."
         )
-    return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, steps, strict=True))
+    usable = budget_seconds * RESERVE
+    return tuple(
+        StagePlan(name=name, steps=max(LEAST_STAGE_STEPS, int(usable * steps)))
+        for name, steps in per_second.items()
+    )
 
 
 def split_steps(recipe: Recipe, steps: int) -> tuple[StagePlan, ...]:
-    """`--steps` given outright, divided among the stages by their shares."""
+    """`--steps` given outright, divided among the stages by their shares. UsageError if they do not go round."""
+    if steps < len(recipe.stages):
+        raise UsageError(
+            f"--steps {steps}: {recipe.name} has {len(recipe.stages)} stages, give at least one step each."
+        )
     counts = [max(1, round(steps * s.share)) for s in recipe.stages]
+    counts[counts.index(max(counts))] += steps - sum(counts)
     return tuple(StagePlan(name=s.name, steps=n) for s, n in zip(recipe.stages, counts, strict=True))
 
 
@@ -188,11 +201,10 @@ def make_plan(
     if steps is not None:
         chosen: ModelName = "s" if model == "auto" else model  # type: ignore[assignment]
         stages = split_steps(recipe, steps)
-        total = sum(stage.steps for stage in stages)
         return base.model_copy(
             update={
-                "model": chosen, "stages": stages, "preview_every": max(1, total // PREVIEWS),
-                "checkpoint_every": max(1, total // 10),
+                "model": chosen, "stages": stages, "preview_every": max(1, steps // PREVIEWS),
+                "checkpoint_every": min(CHECKPOINT_STEPS, max(1, steps // 10)),
             }
         )  # fmt: skip
     assert seconds_left is not None
@@ -204,7 +216,7 @@ def make_plan(
         best = largest_model(lambda model: timing.scaled(model).steps(recipe, left))
         if best != first:
             timing = time_model(engine, recipe, best, store, windows, base, seed)
-    stages = plan_stages(recipe, timing, deadline - time.monotonic())
+    stages = plan_stages(recipe.stages, timing, deadline - time.monotonic())
     total = sum(stage.steps for stage in stages)
     mean_step = seconds_left / total
     return base.model_copy(

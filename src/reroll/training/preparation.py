@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from reroll.config import Plan, TrainingConfig
-from reroll.errors import FootageError, UsageError
+from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
 from reroll.footage.movement import motion_summary
 from reroll.recipes import RECIPES
@@ -21,7 +21,7 @@ from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages
 from reroll.training.engine import Engine
 from reroll.training.monitor import Monitor
-from reroll.training.run import FootageRecord, RunRecord, load_model, read_record
+from reroll.training.run import FootageRecord, RunRecord, read_record, restore
 from reroll.training.session import Session, estimates, events
 from reroll.training.trainer import Trainer
 
@@ -44,14 +44,17 @@ def prepare(
     add_minutes: float | None, console: Console,
 ) -> Session:  # fmt: skip
     """A session of the run in `run`, new (`old` is None) or going on; `started` is monotonic."""
-    init = None
-    if config.init is not None and old is None:
-        init = read_record(Path(config.init))
+    init = _read_init(config) if old is None else None
     engine = _engine(config, old)
     store = _ingest(config, cache_dir, console)
     if old is not None and old.fingerprint != store.fingerprint:
         raise UsageError(
             f"{run} was trained on other footage (the files' contents differ); choose another -o, or --init {run}."
+        )
+    if init is not None and list(init.model.labels) != store.labels:
+        raise UsageError(
+            f"--init {config.init}: that run's labels are {', '.join(init.model.labels) or 'none'}, this footage's"
+            f" {', '.join(store.labels) or 'none'}; name the subfolders alike."
         )
     parts = split(store, WINDOW_FRAMES)
     movement = motion_summary(store)
@@ -77,7 +80,7 @@ def prepare(
     loaded = _put_back(trainer, run, console) if old is not None else None
     if loaded is None:
         if init is not None:
-            _start_from(trainer, Path(config.init or ""), init)
+            _start_from(trainer, Path(config.init or ""))
         trainer.enter_stage(0)
     state: dict[str, Any] = {} if loaded is None else loaded.state
     monitor = Monitor(run, console, stages=estimates(record.plan), resumed_step=trainer.global_step)
@@ -173,30 +176,58 @@ def _preview_windows(windows: Windows, store: Store, parts: Split) -> np.ndarray
     return np.stack([store.frames(start, stop) for start, stop in picked])
 
 
-def _start_from(trainer: Trainer, path: Path, init: RunRecord) -> None:
-    """Begin with an older run's averaged weights."""
-    if init.config.recipe != trainer.recipe.name or init.model.labels != trainer.networks.model.config.labels:
-        raise UsageError(
-            f"--init {path}: that run has another recipe or other labels; use --recipe {init.config.recipe}."
+def _read_init(config: TrainingConfig) -> RunRecord | None:
+    """The record of the run to begin with, if one was given. UsageError when it is of another recipe or model."""
+    if config.init is None:
+        return None
+    init = read_record(Path(config.init))
+    for option, asked, there in (
+        ("recipe", config.recipe, init.config.recipe),
+        ("model", config.model, init.plan.model),
+    ):
+        if asked not in ("auto", there):
+            raise UsageError(
+                f"--init {config.init}: that run's {option} is {there}, and its weights fit no other; use"
+                f" --{option} {there}."
+            )
+    return init
+
+
+def _start_from(trainer: Trainer, path: Path) -> None:
+    """Begin with an older run's averaged weights, and with its discriminator."""
+    loaded = checkpoint.load_newest(path / "checkpoints", finite_only=True)
+    if loaded is None:
+        raise CheckpointError(
+            f"{path}: no checkpoint to start from yet; let `reroll train` go on there first."
         )
-    model, _ = load_model(path, init)
-    trainer.networks.model.load_state_dict(model.state_dict())
-    trainer.ema.load_state_dict(model.state_dict())
+    networks = trainer.networks
+    for module in (networks.model, trainer.ema):
+        restore(module, loaded.tensors["ema"], loaded.path)
+    if networks.discriminator is not None:
+        restore(networks.discriminator, loaded.tensors["discriminator"], loaded.path)
 
 
 def _add(session: Session, minutes: float) -> None:
-    """Added minutes become the recipe's stages once more, after those that are done."""
+    """Added minutes become the recipe's repeating stages once more, after those that are done."""
     trainer = session.trainer
     if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
         raise UsageError(
             "--add-minutes: this run was planned in --steps; start a new one with --init instead."
         )
     timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
-    stages = (*trainer.plan.stages, *plan_stages(trainer.recipe, timing, minutes * 60))
-    at = trainer.global_step
-    session.replans[at] = stages
-    session.monitor.event("extended", from_step=at, minutes=minutes, stages=[s.model_dump() for s in stages])
+    specs = [spec for spec in trainer.recipe.stages if spec.repeats]
+    more = plan_stages(specs, timing, minutes * 60, "--add-minutes")
+    stages = (*trainer.plan.stages, *more)
+    session.monitor.event(
+        "extended", from_step=trainer.global_step, minutes=minutes, stages=[s.model_dump() for s in stages]
+    )
+    session.replay_events()
     session.set_stages(stages)
+    kept = [spec.name for spec in trainer.recipe.stages if not spec.repeats]
+    session.monitor.say(
+        f"{minutes:g} more minutes: " + ", ".join(f"{stage.name} {stage.steps:,} steps" for stage in more)
+        + (f"; {' and '.join(kept)} stay as they are." if kept else ".")
+    )  # fmt: skip
 
 
 def _is_added(run: Path, minutes: float) -> bool:

@@ -67,6 +67,8 @@ class Session:
         """Take over what earlier sessions of this run decided."""
         for row in events(self.run, "replan", "extended"):
             stages = tuple(StagePlan.model_validate(stage) for stage in row["stages"])
+            if row["kind"] == "extended":  # re-plans a kill took back know nothing of the added stages
+                self.replans = {step: plan for step, plan in self.replans.items() if step < row["from_step"]}
             self.replans[row["from_step"]] = stages
         self.skipped = {row["from_step"] for row in events(self.run, "rollback")}
         self.trainer.rate_scale = 0.5 ** len(self.skipped)

@@ -1,0 +1,182 @@
+"""What is decided before the first step: plans, added minutes, what a new run takes over from an older one."""
+
+import io
+
+import pytest
+import torch
+import toy
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+import reroll
+from reroll.errors import UsageError
+from reroll.recipes import RECIPES
+from reroll.training import checkpoint
+from reroll.training.budget import Timing, plan_stages, split_steps
+from reroll.training.monitor import read_rows
+from reroll.training.trainer import Trainer
+
+NAMES = sorted(RECIPES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    """Tiny networks, nothing timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        toy.shrink(patch)
+        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("reroll.training.budget.time_model", quick_timing)
+        patch.setattr("reroll.training.loop.replan", lambda *_: None)
+        yield
+
+
+def quick_timing(engine, recipe, *rest):
+    return Timing("s", {stage.name: 0.1 for stage in recipe.stages})
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
+
+
+def train(footage, run, recipe, **options):
+    return reroll.train(footage, run, recipe=recipe, **(toy.QUICK | toy.silent() | options))
+
+
+@pytest.fixture(scope="module")
+def runs(footage, tmp_path_factory):
+    """Recipe → a finished run of a few steps; trained when first asked for."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run_of(recipe):
+        if not (folder / recipe).exists():
+            train(footage, folder / recipe, recipe, minutes=0.03, model="s")
+        return folder / recipe
+
+    return run_of
+
+
+# Plans
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+@given(steps=st.integers(1, 5000))
+def test_steps_are_as_many_as_asked(recipe, steps):
+    stages = RECIPES[recipe].stages
+    if steps < len(stages):
+        with pytest.raises(UsageError, match=f"--steps {steps}"):
+            split_steps(RECIPES[recipe], steps)
+        return
+    found = split_steps(RECIPES[recipe], steps)
+    assert sum(stage.steps for stage in found) == steps
+    for spec, stage in zip(stages, found, strict=True):
+        assert stage.name == spec.name
+        assert abs(stage.steps - steps * spec.share) <= len(stages)
+
+
+def test_shares_of_some_stages_fill_the_time():
+    stages = RECIPES["vaegan"].stages
+    timing = Timing("s", {stage.name: 0.1 * (1 + at) for at, stage in enumerate(stages)})
+    for some in (stages, stages[2:], stages[:1]):
+        planned = plan_stages(some, timing, 1000)
+        seconds = sum(stage.steps * timing.seconds[stage.name] for stage in planned)
+        assert seconds == pytest.approx(930, rel=0.02)
+
+
+# Added minutes
+
+
+@pytest.mark.parametrize(
+    ("recipe", "added"), [("vae", ["prior"]), ("vaegan", ["prior", "finish"]), ("gan", ["adversarial"])]
+)
+def test_added_minutes_leave_the_autoencoder_as_it_is(footage, tmp_path, runs, recipe, added, monkeypatch):
+    """A retrained one would be sampled with a prior of the old one until the prior has caught up."""
+    run = runs(recipe)
+    before = checkpoint.load_newest(run / "checkpoints")
+    rates = {}
+    original = Trainer.train_step
+
+    def train_step(self, step):
+        logged = original(self, step)
+        rates[step] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        return logged
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    console = Console(file=io.StringIO())
+    record = train(footage, run, recipe, minutes=0.03, model="s", add_minutes=0.03, console=console)
+    planned = len(RECIPES[recipe].stages)
+    assert [stage.name for stage in record.plan.stages[planned:]] == added
+    assert record.status == "finished"
+    after = checkpoint.load_newest(run / "checkpoints")
+    assert after.step == record.plan.steps > before.step
+    trained = ("motion_prior.", "decoder.") if "finish" in added or recipe == "gan" else ("motion_prior.",)
+    for name, value in before.tensors["ema"].items():
+        if not name.startswith(trained):
+            assert torch.equal(value, after.tensors["ema"][name]), name
+    assert any(not torch.equal(v, after.tensors["ema"][n]) for n, v in before.tensors["ema"].items())
+    assert rates[before.step + 2] > rates[before.step] > 0, "the rate warms up again"
+    (said,) = [line for line in console.file.getvalue().splitlines() if "more minutes" in line]
+    assert all(name in said for name in added)
+    assert ("autoencoder" in said) == (recipe != "gan")
+
+
+def test_minutes_added_after_a_kill_are_not_forgotten_at_an_older_replan(footage, tmp_path, monkeypatch):
+    """Re-plans beyond the checkpoint that training goes on from were made before the minutes were added."""
+    run, original = tmp_path / "run", Trainer.train_step
+
+    def cut_power(self, step):
+        if step == 11:
+            raise RuntimeError
+        return original(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reroll.training.budget.CHECKPOINT_SECONDS", 1.0)
+        patch.setattr(Trainer, "train_step", cut_power)
+        with pytest.raises(RuntimeError):
+            train(footage, run, "gan", minutes=0.05, model="s")
+    (replanned,) = {row["from_step"] for row in read_rows(run / "events.jsonl") if row["kind"] == "replan"}
+    assert checkpoint.newest(run / "checkpoints").name < f"step-{replanned:08d}"
+    record = train(footage, run, "gan", minutes=0.05, model="s", add_minutes=0.03)
+    assert len(record.plan.stages) == 2
+
+
+# A new run from an older one's weights
+
+
+@pytest.mark.parametrize("recipe", ["gan", "vaegan"])
+def test_init_takes_the_discriminator_too(footage, tmp_path, runs, recipe, monkeypatch):
+    began = {}
+    original = Trainer.train_step
+
+    def train_step(self, step):
+        if step == 0:
+            began.update({n: v.clone() for n, v in self.networks.discriminator.state_dict().items()})
+        return original(self, step)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    train(footage, tmp_path / "new", recipe, steps=4, init=runs(recipe), seed=9)
+    there = checkpoint.load_newest(runs(recipe) / "checkpoints").tensors["discriminator"]
+    assert began.keys() == there.keys()
+    for name, value in began.items():
+        assert torch.equal(value, there[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"model": "m"}, "--model s"), ({"recipe": "vae"}, "--recipe gan")]
+)
+def test_init_with_options_that_its_weights_do_not_fit(footage, tmp_path, runs, options, named):
+    """Refused before the footage is read, and nothing is left."""
+    missing = footage.parent / "nowhere"
+    with pytest.raises(UsageError, match=named) as caught:
+        train(missing, tmp_path / "new", **({"recipe": "gan", "steps": 4, "init": runs("gan")} | options))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_init_with_other_labels(tmp_path, runs):
+    for number, label in enumerate(("left", "right")):
+        toy.write_footage(tmp_path / "clips" / label, seed=number)
+    with pytest.raises(UsageError, match="left, right"):
+        train(tmp_path / "clips", tmp_path / "new", "gan", steps=4, init=runs("gan"))
+    assert not (tmp_path / "new").exists()
