@@ -34,6 +34,7 @@ def place(tmp_path_factory):
     (place / "notes.mp4").write_text("this is not a film\n")
     (place / "notes.txt").write_text("nor is this\n")
     (place / "empty").mkdir()
+    (place / "folder.mp4").mkdir()
     (place / "damaged" / "checkpoints").mkdir(parents=True)
     (place / "damaged" / "run.json").write_text('{"format": 1')
     write_audio_only(place / "sound.mp4")
@@ -64,6 +65,9 @@ BAD = [
     (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "-5"]),
     (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "nan"]),
     (2, "minutes", ["train", "clips", "-o", "new/run", *QUICK, "--minutes", "0.001"]),
+    (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "inf"]),
+    (2, "--add-minutes", ["train", "clips", "-o", "new/run", "--add-minutes", "-3"]),
+    (2, "notes.txt", ["train", "missing.mp4", "-o", "notes.txt/run"]),
     (2, "--steps", ["train", "clips", "-o", "new/run", "--steps", "0"]),
     (2, "--steps", ["train", "clips", *TRAIN, "--minutes", "1"]),
     (2, "--size", ["train", "clips", *TRAIN, "--size", "8"]),
@@ -82,6 +86,7 @@ BAD = [
     (2, "", ["train"]),
     (3, "missing.mp4", ["inspect", "missing.mp4"]),
     (3, "notes.mp4", ["inspect", "notes.mp4", "--json"]),
+    (3, "give video files", ["inspect", "empty"]),
     (2, "minutes", ["inspect", "clips", "--minutes", "0"]),
     (2, "--verbosely", ["inspect", "clips", "--verbosely"]),
     (4, "nothing", ["sample", "nothing", "-o", "out"]),
@@ -100,10 +105,14 @@ BAD = [
     (2, "--fps", ["sample", "gan", "-o", "out", "--fps", "0"]),
     (2, "out.avi", ["sample", "gan", "-o", "out.avi"]),
     (2, "out.mp4", ["sample", "gan", "-o", "out.mp4", "--count", "2"]),
+    (2, "notes.txt", ["sample", "gan", "-o", "notes.txt"]),
+    (2, "notes.txt/", ["sample", "gan", "-o", "notes.txt/out"]),
+    (2, "folder.mp4 is a folder", ["sample", "gan", "-o", "folder.mp4"]),
     (2, "--slowly", ["sample", "gan", "-o", "out", "--slowly"]),
     (2, "--loop", ["sample", "gan", "-o", "out", "--loop", "--seconds", "0.08"]),
     (4, "nothing", ["extend", "nothing", "clips/clip0.mp4", "-o", "longer.mp4"]),
-    (3, "missing.mp4", ["extend", "vae", "missing.mp4", "-o", "longer.mp4"]),
+    (3, "spelling", ["extend", "vae", "missing.mp4", "-o", "longer.mp4"]),
+    (3, "a folder, not a file", ["extend", "vae", "empty", "-o", "longer.mp4"]),
     (3, "notes.mp4", ["extend", "vae", "notes.mp4", "-o", "longer.mp4"]),
     (3, "sound.mp4", ["extend", "vae", "sound.mp4", "-o", "longer.mp4"]),
     (2, "longer.gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.gif"]),
@@ -113,6 +122,7 @@ BAD = [
     (2, "--guidance", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--guidance", "-1"]),
     (4, "nothing", ["report", "nothing"]),
     (2, "--samples", ["report", "gan", "--samples", "0"]),
+    (2, "--compare vae", ["report", "gan", "--compare", "vae"]),
     (2, "dance", ["dance"]),
 ]
 

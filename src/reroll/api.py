@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
-from reroll.config import Frozen, TrainingConfig
+from reroll.config import MOST_MINUTES, Frozen, TrainingConfig
 from reroll.errors import UsageError
 from reroll.evaluation.collect import write_report
 from reroll.export.media import Clip, VideoWriter
@@ -67,8 +67,7 @@ class FootageReport(Frozen):
 def inspect(footage: str | Path | Sequence[str | Path], *, minutes: float = 20.0) -> FootageReport:
     """What is in the footage, and for the minutes given the size that would be trained and why."""
     paths = [footage] if isinstance(footage, str | Path) else list(footage)
-    if not 0 < minutes < 100_000:
-        raise UsageError(f"--minutes {minutes:g}: give a number above 0.")
+    _check_minutes("minutes", minutes)
     found = inspect_footage(paths)
     return FootageReport(footage=found, suggestion=suggest(found, minutes, usable_cores()))
 
@@ -82,9 +81,13 @@ def report(
     """
     if not 3 <= samples <= 256:
         raise UsageError(f"--samples {samples}: give 3 to 256.")
+    others = [Path(other) for other in compare]
+    for other in others:
+        if not other.is_file() and not (other / "report.json").is_file():
+            raise UsageError(f"--compare {other}: no report there; make it with `reroll report {other}`.")
     generator = load(run, threads=threads)
     page = write_report(
-        generator.run, generator.record, generator.sampler, [Path(other) for other in compare], samples,
+        generator.run, generator.record, generator.sampler, others, samples,
         SampleSettings.denoise_steps,
     )  # fmt: skip
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
@@ -105,6 +108,9 @@ def train(
     RerollError (see `reroll.errors`).
     """
     paths = [footage] if isinstance(footage, str | Path) else list(footage)
+    _check_folder(Path(output))
+    if add_minutes is not None:
+        _check_minutes("add-minutes", add_minutes)
     if options.get("minutes") is None and options.get("steps") is None:
         options["minutes"] = 20.0
     if options.get("minutes") is not None and options.get("steps") is not None:
@@ -120,6 +126,18 @@ def train(
         where = str(first["loc"][0]) if first["loc"] else "options"
         raise UsageError(f"--{where} {first.get('input')!r}: {first['msg'].lower()}.") from None
     return _train(config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console)
+
+
+def _check_minutes(option: str, minutes: float) -> None:
+    if not 0 < minutes <= MOST_MINUTES:
+        raise UsageError(f"--{option} {minutes:g}: give a number above 0, at most {MOST_MINUTES:g}.")
+
+
+def _check_folder(output: Path) -> None:
+    """UsageError if a run or its parent folders would take the place of a file."""
+    place = next(place for place in (output, *output.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise UsageError(f"-o {output}: {place} is a file; choose another folder for the run.")
 
 
 def _size(paths: Sequence[str | Path], run: Path, options: dict[str, Any], console: Console) -> int:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 RecipeName = Literal["vae", "gan", "vaegan"]
 ModelName = Literal["s", "m", "l"]
+MOST_MINUTES = 100_000.0
 
 
 class Frozen(BaseModel):
@@ -54,7 +55,7 @@ class TrainingConfig(Frozen):
 
     recipe: RecipeName = "vaegan"
     footage: tuple[str, ...]
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, le=MOST_MINUTES)
     steps: int | None = Field(default=None, gt=0)
     size: int = Field(default=64, ge=16, le=1024, multiple_of=2)
     model: Literal["auto", "s", "m", "l"] = "auto"

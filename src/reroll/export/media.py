@@ -64,12 +64,20 @@ def exact_rate(fps: float | Fraction) -> Fraction:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """A sibling of `path` to write to: replaces `path` when the block ends, and is gone if the block fails.
 
-    Missing parent folders are made. A full disk becomes a SpaceError that names `path`.
+    Missing parent folders are made. A full disk becomes a SpaceError that names `path`, a place that cannot be
+    written to a UsageError.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the name of a file in it")
     temporary = path.with_name(f".{secrets.token_hex(6)}{path.suffix}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        cause = "a file is in the way" if path.parent.is_file() else (error.strerror or str(error)).lower()
+        raise UsageError(f"{path} cannot be written: {cause}; choose another place") from None
+    try:
         yield temporary
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())

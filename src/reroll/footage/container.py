@@ -107,12 +107,13 @@ def why_not(path: Path) -> str | None:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             kinds = {
+                stat.S_IFDIR: "a folder",
                 stat.S_IFIFO: "a FIFO",
                 stat.S_IFSOCK: "a socket",
                 stat.S_IFCHR: "a device",
                 stat.S_IFBLK: "a device",
             }
-            return f"it is {kinds.get(stat.S_IFMT(mode), 'not a file')}, not a file"
+            return f"it is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
         return _wrong_content(read_head(path))
     except PermissionError:
         return "no permission to read it"
@@ -120,11 +121,18 @@ def why_not(path: Path) -> str | None:
         return (error.strerror or str(error)).lower()
 
 
+def no_such(path: Path | str) -> FootageError:
+    """The error for a path that does not exist."""
+    return FootageError(f"no such file or folder: {shown(path)}; check the spelling and the current folder")
+
+
 def open_container(path: Path | str) -> av.container.InputContainer:
     """Open a file for decoding: by absolute path, whitelisted demuxers, the `file` protocol, bounded
     frames.
     """
     where = Path(path)
+    if not os.path.lexists(where):
+        raise no_such(where)
     if reason := why_not(where):
         raise FootageError(f"cannot use {shown(where)}: {reason}; leave it out")
     head = read_head(where)

@@ -171,6 +171,7 @@ def inspect_footage(
     found, skipped = find_footage(paths)
     if not found:
         first = f"; {shown(skipped[0].path)}: {skipped[0].reason}" if skipped else ""
+        first = first or "; give video files, pictures or folders that hold them"
         raise FootageError(f"no footage in {', '.join(shown(path) for path in paths)}{first}")
     chosen = _spread(found, sample_files)
     meter = MovementMeter()
@@ -186,7 +187,10 @@ def inspect_footage(
         except (FootageError, OSError) as error:
             skipped.append(Skipped(file.path, str(error)))
     if not files:
-        raise FootageError(f"none of {len(found)} files can be used; the first: {skipped[-1].reason}")
+        reason = skipped[-1].reason
+        raise FootageError(
+            reason if len(found) == 1 else f"none of {len(found)} files can be used; the last: {reason}"
+        )
     return _together(found, files, skipped, meter)
 
 

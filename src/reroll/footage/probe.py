@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from reroll.errors import FootageError
 from reroll.footage.container import (
     declared_fps,
     declared_seconds,
+    no_such,
     nothing_decoded,
     open_container,
-    shown,
     video_stream,
     why_not,
 )
@@ -118,9 +117,7 @@ def find_footage(paths: Sequence[Path | str]) -> tuple[list[FootageFile], list[S
         if path.is_dir():
             files += _in_folder(path, skipped)
         elif not os.path.lexists(path):
-            raise FootageError(
-                f"no such file or folder: {shown(path)}; check the spelling and the current folder"
-            )
+            raise no_such(path)
         elif reason := why_not(path):
             skipped.append(Skipped(path, reason))
         else:
