@@ -19,16 +19,16 @@ from reroll.footage import Store, Windows
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.model import VideoModel
 from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
+from reroll.training import latents
 from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
+from reroll.training.latents import LatentCache
 from reroll.training.optimizer import Muon
 from reroll.training.run import restore
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
-CACHED_FRAMES = 20_000
 AUGMENT_TARGET, AUGMENT_SPEED, AUGMENT_MOST = 0.6, 0.001, 0.6
-ENCODE_FRAMES = 16
 
 
 class NonFiniteError(ArithmeticError):
@@ -72,7 +72,8 @@ class Trainer:
         self.stage, self.step, self.global_step, self.progress = 0, 0, 0, 0.0
         self.generator = engine.generator(seed)
         self._draws, self.frames_in_step = 0, 0
-        self._latents: list[Tensor] = []
+        self._cache: LatentCache | None = None
+        self._encoder: dict[str, Tensor] = {}  # as it was when the latents were taken in
 
     @property
     def stage_name(self) -> str:
@@ -81,13 +82,13 @@ class Trainer:
 
     @property
     def on_latents(self) -> bool:
-        """Whether the current stage trains on latents, which are then fixed."""
+        """Whether the current stage trains on latents, whose Encoder then stays as it is."""
         return next(spec.on_latents for spec in self.recipe.stages if spec.name == self.stage_name)
 
     def enter_stage(self, stage: int, *, resumed: bool = False, timing: bool = False) -> None:
         """Make the stage's optimizers; a new stage starts from the averaged weights of the one before.
 
-        `timing` leaves out what is done once and not in every step: latents of blank statistics will do.
+        `timing` leaves out what is done once and not in every step: blank latents will do.
         """
         self.stage = stage
         if stage > 0 and not resumed:
@@ -101,10 +102,7 @@ class Trainer:
             for name, spec in self.specs.items()
         }  # fmt: skip
         if self.on_latents:
-            if timing:
-                self._latents = [torch.randn(self.store.frame_count, *self.networks.model.latent_shape)] * 2
-            else:
-                self._cache_latents()
+            self._use_latents(measured=resumed, timing=timing)
 
     def train_step(self, global_step: int) -> dict[str, float]:
         """One step of the recipe, then the averages. Raises NonFiniteError."""
@@ -125,6 +123,24 @@ class Trainer:
             self.augmentation = min(AUGMENT_MOST, max(0.0, self.augmentation + toward * AUGMENT_SPEED))
             logged["augmentation"] = self.augmentation
         return logged
+
+    def _use_latents(self, *, measured: bool, timing: bool) -> None:
+        """Measure the latents' statistics, unless a checkpoint held them, and keep the latents if they are few
+        enough; nothing of it again while the Encoder is the same."""
+        model, windows = self.networks.model, self.data
+        if timing:
+            self._cache = LatentCache.blank(model, windows) if latents.fits(windows, model) else None
+            return
+        assert model.encoder is not None
+        now = model.encoder.state_dict()
+        if not self._encoder or not all(torch.equal(now[name], then) for name, then in self._encoder.items()):
+            self._encoder = {name: value.clone() for name, value in now.items()}
+            self._cache = None
+            self._cache = latents.take_in(self.engine, model, windows, measured=measured)
+            self._statistics = model.latent_mean.clone(), model.latent_scale.clone()
+        for owner in (model, self.ema):
+            owner.latent_mean.copy_(self._statistics[0])
+            owner.latent_scale.copy_(self._statistics[1])
 
     def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """For a checkpoint: tensors of networks, averages and optimizers, and the rest for JSON."""
@@ -172,14 +188,9 @@ class Trainer:
     def latents(self, batch: int) -> Footage:
         frames, strides = self.plan.window_frames, self.plan.strides
         index = self._draw()
-        if self._latents:
+        if self._cache is not None:
             drawn = self.data.draw(index, batch=batch, frames=frames, strides=strides)
-            indices = torch.from_numpy(drawn.indices)
-            rows = [
-                self._latents[int(mirrored)][row]
-                for row, mirrored in zip(indices, drawn.mirrored, strict=True)
-            ]
-            return self._footage(torch.stack(rows), drawn.timestamps, drawn.labels)
+            return self._footage(self._cache.windows(drawn), drawn.timestamps, drawn.labels)
         read = self.data.batch(index, batch=batch, frames=frames, strides=strides)
         with torch.no_grad(), self.autocast():
             encoded = self.networks.model.encode(self.engine.frames(read.frames))
@@ -232,29 +243,3 @@ class Trainer:
             self.engine.tensor(timestamps.astype(np.float32)),
             self.engine.tensor(labels),
         )
-
-    @torch.no_grad()
-    def _cache_latents(self) -> None:
-        """Measure the latents' statistics, and keep all of them when the footage is small enough."""
-        model, count = self.networks.model, self.store.frame_count
-        keep = count <= CACHED_FRAMES
-        pick = np.linspace(0, count - 1, min(count, 2048)).astype(np.int64)
-        raw = [self._encode(range(count) if keep else pick.tolist(), mirrored=False)]
-        if keep and self.data.mirror:
-            raw.append(self._encode(range(count), mirrored=True))
-        mean, scale = raw[0].mean((0, 2, 3)), raw[0].std((0, 2, 3)).clamp(min=1e-3)
-        for owner in (model, self.ema):
-            owner.latent_mean.copy_(mean)
-            owner.latent_scale.copy_(scale)
-        self._latents = [model.whiten(each).cpu() for each in raw] if keep else []
-
-    def _encode(self, indices: Sequence[int], *, mirrored: bool) -> Tensor:
-        """Raw posterior means `N Z h w` of stored frames."""
-        found = []
-        for at in range(0, len(indices), ENCODE_FRAMES):
-            frames = np.concatenate([self.store.frames(i, i + 1) for i in indices[at : at + ENCODE_FRAMES]])
-            if mirrored:
-                frames = np.ascontiguousarray(frames[:, :, ::-1])
-            with self.autocast():
-                found.append(self.networks.model.posterior(self.engine.frames(frames)[None])[0][0].float())
-        return torch.cat(found)

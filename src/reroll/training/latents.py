@@ -1,0 +1,99 @@
+"""The training footage's latents, for stages whose Encoder stays as it is: encoded once and kept, if they are not
+too many.
+
+In: windows over the spans that are trained on; held-out frames are neither encoded nor measured. Out: posterior
+means `N Z h w`, their statistics, and a cache of them whitened, which a drawn window is looked up in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reroll.footage import Windows
+from reroll.footage.dataset import Draw
+from reroll.parts.model import VideoModel
+from reroll.training.engine import Engine
+
+CACHE_BYTES = 512 << 20
+"""Latents of more are not kept: every window is then encoded when it is drawn."""
+CACHE_FRAMES = 40_000
+"""Nor those of so many frames, mirrored ones counted too: encoding them all takes minutes that the prior needs."""
+MEASURED_FRAMES = 2048
+"""Frames, evenly spread, whose latents give the statistics where not all are encoded."""
+ENCODE_FRAMES = 16
+
+
+def training_frames(windows: Windows) -> np.ndarray:
+    """Indices in the store of all frames that windows are drawn from, ascending."""
+    return np.unique(np.concatenate([np.arange(span.start, span.stop) for span in windows.spans]))
+
+
+def latent_bytes(model: VideoModel) -> int:
+    """Bytes of one frame's latents."""
+    return int(np.prod(model.latent_shape)) * 4
+
+
+def fits(windows: Windows, model: VideoModel) -> bool:
+    """Whether the latents are few enough to be kept."""
+    count = len(training_frames(windows)) * (1 + windows.mirror)
+    return count <= CACHE_FRAMES and count * latent_bytes(model) <= CACHE_BYTES
+
+
+def encode(engine: Engine, model: VideoModel, windows: Windows, frames: np.ndarray, mirrored: bool) -> Tensor:
+    """Raw posterior means of stored frames, `N Z h w` on the CPU."""
+    found = torch.empty(len(frames), *model.latent_shape)
+    for at in range(0, len(frames), ENCODE_FRAMES):
+        images = np.concatenate([windows.store.frames(i, i + 1) for i in frames[at : at + ENCODE_FRAMES]])
+        if mirrored:
+            images = np.ascontiguousarray(images[:, :, ::-1])
+        with engine.autocast():
+            found[at : at + ENCODE_FRAMES] = model.posterior(engine.frames(images)[None])[0][0]
+    return found
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """Whitened latents of `frames` (indices in the store, ascending), `N Z h w` on the CPU: as they are, mirrored."""
+
+    frames: np.ndarray
+    latents: tuple[Tensor, ...]
+
+    @classmethod
+    def blank(cls, model: VideoModel, windows: Windows) -> "LatentCache":
+        """For timings: one latent, the same for all frames, which takes no memory."""
+        frames = training_frames(windows)
+        return cls(frames, (torch.randn(1, *model.latent_shape).expand(len(frames), -1, -1, -1),) * 2)
+
+    def windows(self, drawn: Draw) -> Tensor:
+        """The latents `B T Z h w` of drawn windows."""
+        rows = torch.from_numpy(np.searchsorted(self.frames, drawn.indices))
+        pairs = zip(rows, drawn.mirrored, strict=True)
+        return torch.stack([self.latents[int(mirrored)][row] for row, mirrored in pairs])
+
+
+@torch.no_grad()
+def take_in(
+    engine: Engine, model: VideoModel, windows: Windows, *, measured: bool = False
+) -> LatentCache | None:
+    """Set `model`'s statistics of the latents, unless they were `measured` before, and return the cache if one fits."""
+    frames, keep = training_frames(windows), fits(windows, model)
+    if not keep:
+        if measured:
+            return None
+        count = min(len(frames), MEASURED_FRAMES, max(1, CACHE_BYTES // latent_bytes(model)))
+        frames = frames[np.linspace(0, len(frames) - 1, count).astype(np.int64)]
+    raw = encode(engine, model, windows, frames, mirrored=False)
+    if not measured:
+        model.latent_mean.copy_(raw.mean((0, 2, 3)))
+        model.latent_scale.copy_(raw.std((0, 2, 3)).clamp(min=1e-3))
+    if not keep:
+        return None
+    kept = [raw]
+    if windows.mirror:
+        kept.append(encode(engine, model, windows, frames, mirrored=True))
+    for latents in kept:
+        for part in latents.split(ENCODE_FRAMES):  # in place: there may be hundreds of megabytes
+            part.copy_(model.whiten(part.to(engine.device)))
+    return LatentCache(frames, tuple(kept))

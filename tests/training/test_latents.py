@@ -1,0 +1,139 @@
+"""Latents of the training footage: measured where it is trained, kept within bounds, encoded once."""
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+import reroll
+from reroll.config import ModelConfig
+from reroll.footage import Span, Windows, find_footage, ingest
+from reroll.parts.model import VideoModel
+from reroll.training import checkpoint, latents
+from reroll.training.engine import Engine
+from reroll.training.latents import LatentCache, fits, take_in
+from reroll.training.trainer import NonFiniteError, Trainer
+
+HALF = toy.FRAMES // 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        toy.shrink(patch)
+        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
+
+
+@pytest.fixture(scope="module")
+def store(footage, tmp_path_factory):
+    return ingest(
+        find_footage([footage])[0], short_side=toy.HEIGHT, cache_dir=tmp_path_factory.mktemp("store")
+    )
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine.start(device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return VideoModel(ModelConfig(height=toy.HEIGHT, width=toy.WIDTH, **toy.TINY))
+
+
+def windows(store, *, mirror=False):
+    """The first half of the footage; the rest is held out."""
+    return Windows(store, [Span(0, HALF)], seed=0, mirror=mirror)
+
+
+def raw(engine, model, store, start, stop):
+    with torch.no_grad():
+        return model.posterior(engine.frames(store.frames(start, stop))[None])[0][0]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_statistics_are_of_training_frames_only(engine, model, store, keep, monkeypatch):
+    if not keep:
+        monkeypatch.setattr(latents, "CACHE_FRAMES", 10)
+    assert (take_in(engine, model, windows(store)) is not None) == keep
+    trained, everything = (raw(engine, model, store, 0, stop) for stop in (HALF, store.frame_count))
+    assert torch.allclose(model.latent_mean, trained.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(model.latent_scale, trained.std((0, 2, 3)), atol=1e-5)
+    assert not torch.allclose(model.latent_mean, everything.mean((0, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_drawn_window_is_found_again(engine, model, store, mirror):
+    drawing = windows(store, mirror=mirror)
+    cache = take_in(engine, model, drawing)
+    arguments = {"batch": 6, "frames": 8, "strides": (1, 2)}
+    drawn, read = drawing.draw(5, **arguments), drawing.batch(5, **arguments)
+    with torch.no_grad():
+        encoded = model.encode(engine.frames(read.frames))
+    assert torch.allclose(cache.windows(drawn), encoded, atol=1e-4)
+    assert drawn.mirrored.any() == mirror
+
+
+def test_what_is_kept_is_bounded_in_bytes_with_mirrored_copies_counted(model, store, monkeypatch):
+    needed = HALF * int(np.prod(model.latent_shape)) * 4
+    for limit, plain, mirrored in (
+        (needed - 1, False, False),
+        (needed, True, False),
+        (2 * needed, True, True),
+    ):
+        monkeypatch.setattr(latents, "CACHE_BYTES", limit)
+        assert fits(windows(store), model) == plain
+        assert fits(windows(store, mirror=True), model) == mirrored
+
+
+def test_timing_takes_no_memory_and_draws_as_training_does(model, store):
+    drawing = windows(store, mirror=True)
+    blank = LatentCache.blank(model, drawing)
+    assert sum(each.untyped_storage().nbytes() for each in blank.latents) <= 2 * 4 * int(
+        np.prod(model.latent_shape)
+    )
+    drawn = drawing.draw(0, batch=3, frames=8, strides=(1,))
+    assert blank.windows(drawn).shape == (3, 8, *model.latent_shape)
+
+
+def test_frames_are_encoded_once_for_all_stages_on_latents(footage, tmp_path, monkeypatch):
+    encoded, entered = [], []
+    original, enter = latents.encode, Trainer.enter_stage
+
+    def encode(engine, model, windows, frames, mirrored):
+        encoded.append((len(frames), mirrored))
+        return original(engine, model, windows, frames, mirrored)
+
+    def enter_stage(self, stage, **options):
+        enter(self, stage, **options)
+        entered.append((self.stage_name, len(encoded)))
+
+    monkeypatch.setattr(latents, "encode", encode)
+    monkeypatch.setattr(Trainer, "enter_stage", enter_stage)
+    reroll.train(footage, tmp_path / "run", recipe="vaegan", steps=20, **toy.QUICK, **toy.silent())
+    assert [name for name, _ in entered] == ["autoencoder", "adversarial", "prior", "finish"]
+    assert len({mirrored for _, mirrored in encoded}) == len(encoded) == entered[2][1] == entered[3][1]
+
+
+def test_statistics_outlive_going_back_to_before_they_were_measured(footage, tmp_path, monkeypatch):
+    """A fault in the very first step of the prior: the checkpoint is the autoencoder's last, and knows none."""
+    original, left = Trainer.train_step, [8]
+
+    def train_step(self, step):
+        if step in left:
+            left.remove(step)
+            raise NonFiniteError("planted")
+        return original(self, step)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    reroll.train(footage, tmp_path / "run", recipe="vae", steps=20, **toy.QUICK, **toy.silent())
+    assert left == []
+    ema = checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors["ema"]
+    assert not torch.equal(ema["latent_scale"], torch.ones_like(ema["latent_scale"]))
