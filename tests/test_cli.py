@@ -1,6 +1,7 @@
 """The command: what is wrong is said in one line with its exit code, and nothing is left behind."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -284,6 +285,19 @@ def test_doctor_runs_in_a_process_of_its_own(tmp_path):
     assert done.returncode in (0, 1), done.stderr
     assert "torch" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_console_without_unicode_shows_what_it_can(tmp_path, options):
+    name = "Bäche×\udcff.mp4"  # a letter, a sign, and a byte that is no text
+    write_clip(tmp_path / "plain.mp4", shaking(20, 32, 44), fps=25).rename(tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "reroll.cli", "inspect", ".", *options],
+        cwd=tmp_path, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    printed = done.stdout.decode("ascii")
+    assert json.loads(printed)["footage"]["files"][0]["path"] == name if options else "B\\xe4che" in printed
 
 
 def test_ctrl_c_anywhere_is_one_line(place, monkeypatch):

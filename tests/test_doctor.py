@@ -91,6 +91,12 @@ def test_a_place_that_cannot_be_written_to_fails(monkeypatch, tmp_path):
     assert "Permission denied" in found.found
 
 
+def test_a_file_in_the_way_fails(tmp_path):
+    (tmp_path / "taken").touch()
+    found = doctor._disk("disk for runs", tmp_path / "taken" / "run")
+    assert (found.status, "is a file" in found.found) == ("fail", True)
+
+
 def test_the_table_says_everything_and_how_it_ends():
     findings = [Finding("a", "ok", "[red]fine"), Finding("b", "warn", "so-so", "mend it")]
     for extra, verdict in (

@@ -3,8 +3,10 @@
 Errors of ours become one line and their exit code; Ctrl-C during training saves first.
 """
 
+import io
 import sys
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,7 +41,7 @@ def inspect(footage: Footage, /, *, minutes: float = 20.0, json: bool = False) -
     """
     found = api.inspect(footage, minutes=minutes)
     if json:
-        print(found.model_dump_json(indent=2))
+        print(dumps(found.model_dump(), indent=2))
         return
     _print_inspection(found)
 
@@ -235,6 +237,9 @@ def _print_inspection(found: api.FootageReport) -> None:
 
 def main() -> None:
     """Entry point: run, and turn errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that is not UTF-8 shows \xe4 for an ä
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -195,12 +195,14 @@ def _memory() -> Finding:
 
 def _disk(name: str, directory: Path) -> Finding:
     whole = directory.absolute()
-    place = next(place for place in (whole, *whole.parents) if place.is_dir())
+    place = next(place for place in (whole, *whole.parents) if place.exists())
+    advice = "choose another place with -o" if "runs" in name else "set REROLL_CACHE to another place"
+    if not place.is_dir():
+        return Finding(name, "fail", f"{place} is a file, not a folder", advice)
     try:
         with tempfile.NamedTemporaryFile(dir=place):
             pass
     except OSError as error:
-        advice = "choose another place with -o" if "runs" in name else "set REROLL_CACHE to a place that is"
         return Finding(name, "fail", f"{whole} is not writable ({error.strerror})", advice)
     free = shutil.disk_usage(place).free
     found = f"{_gigabytes(free)} free at {whole}"

@@ -102,9 +102,8 @@ class Store:
             self.files.append(file)
             self.shots += [Shot(number, file.start + a, file.start + b, file.label) for a, b in shots]
         self.frame_count: int = self.files[-1].stop
-        self.timestamps: np.ndarray = np.memmap(
-            path / "timestamps.f64", np.float64, "r", shape=(self.frame_count,)
-        )
+        # Read, not mapped: Windows refuses to replace a file that is mapped.
+        self.timestamps: np.ndarray = np.fromfile(path / "timestamps.f64", np.float64)
         self._starts = np.asarray([file.start for file in self.files], dtype=np.int64)
         self._maps: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._mapped_bytes = 0
@@ -116,15 +115,15 @@ class Store:
         where = Path(path)
         try:
             index = json.loads((where / "index.json").read_text(encoding="utf-8"))
+            if index.get("format") != FORMAT:
+                raise FootageError(
+                    f"the frame store in {where} is of another version; train again from the footage"
+                )
+            store = cls(where, index)
         except (OSError, ValueError) as error:
             raise FootageError(
                 f"no usable frame store in {where} ({error}); train again from the footage"
             ) from None
-        if index.get("format") != FORMAT:
-            raise FootageError(
-                f"the frame store in {where} is of another version; train again from the footage"
-            )
-        store = cls(where, index)
         store.check()
         return store
 
@@ -139,7 +138,9 @@ class Store:
         return frames_per_shard(self.height, self.width)
 
     def check(self) -> None:
-        """FootageError unless every shard is there with the length the index says."""
+        """FootageError unless every shard and every time is there, with the length the index says."""
+        if len(self.timestamps) != self.frame_count:
+            raise FootageError(f"times are missing from the frame store in {self.path}; train again")
         for file in self.files:
             folder = self._folder(file)
             count = file.stop - file.start
