@@ -2,9 +2,11 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 import toy
+from footage_maker import panning, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -15,6 +17,7 @@ from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import Timing, plan_stages, split_steps
 from reroll.training.monitor import read_rows
+from reroll.training.session import Session
 from reroll.training.trainer import Trainer
 
 NAMES = sorted(RECIPES)
@@ -141,7 +144,50 @@ def test_minutes_added_after_a_kill_are_not_forgotten_at_an_older_replan(footage
     assert len(record.plan.stages) == 2
 
 
+# Mirroring
+
+
+@pytest.mark.parametrize(("logo", "mirror"), [(False, True), (True, False)])
+def test_training_mirrors_as_inspect_says(tmp_path, logo, mirror):
+    """A logo too small to be seen in the frames that are trained on turns mirroring off in both."""
+    frames = np.concatenate(
+        [panning(20, 144, 192, seed=seed, step=3)[:: 1 - seed % 2 * 2] for seed in range(6)]
+    )
+    if logo:
+        frames[:, 12:28, 150:180] = 245
+        frames[:, 16:24, 156:174] = 20
+    take = write_clip(tmp_path / "take.mp4", frames)
+    assert reroll.inspect(take).footage.mirror == mirror
+    assert train(take, tmp_path / "run", "gan", steps=2).plan.mirror == mirror
+
+
 # A new run from an older one's weights
+
+
+def test_init_counts_even_if_the_run_was_ended_before_its_first_checkpoint(
+    footage, tmp_path, runs, monkeypatch
+):
+    began = {}
+    original = Trainer.train_step
+
+    def cut_power(*_):
+        raise RuntimeError
+
+    def train_step(self, step):
+        if step == 0:
+            began.update({name: value.clone() for name, value in self.ema.state_dict().items()})
+        return original(self, step)
+
+    options = {"steps": 4, "init": runs("gan"), "seed": 9}
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "save", cut_power)
+        with pytest.raises(RuntimeError):
+            train(footage, tmp_path / "new", "gan", **options)
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    train(footage, tmp_path / "new", "gan", **options)
+    there = checkpoint.load_newest(runs("gan") / "checkpoints").tensors["ema"]
+    for name, value in began.items():
+        assert torch.equal(value, there[name]), name
 
 
 @pytest.mark.parametrize("recipe", ["gan", "vaegan"])

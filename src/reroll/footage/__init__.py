@@ -3,7 +3,7 @@
 from reroll.footage.dataset import Batch, Span, Split, Window, Windows, split
 from reroll.footage.decode import DecodedFrame, decode, open_container, read_clip, read_picture, resize
 from reroll.footage.inspect import Inspection, inspect_footage
-from reroll.footage.movement import Movement, motion_summary
+from reroll.footage.movement import Movement
 from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
 from reroll.footage.store import IngestProgress, Shot, Store, ingest
 
@@ -26,7 +26,6 @@ __all__ = [
     "find_footage",
     "ingest",
     "inspect_footage",
-    "motion_summary",
     "open_container",
     "probe",
     "read_clip",

@@ -20,7 +20,7 @@ from reroll.errors import FootageError
 from reroll.footage.container import shown
 from reroll.footage.decode import DecodedFrame, Decoder, halve
 from reroll.footage.faults import Bars, Box, black_bars, static_overlays
-from reroll.footage.movement import MovementMeter, frames_apart, motion_summary
+from reroll.footage.movement import MovementMeter, frames_apart
 from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
 from reroll.footage.shots import (
     GLANCE_PIXELS,
@@ -33,7 +33,7 @@ from reroll.footage.shots import (
 )
 from reroll.footage.store import frame_size
 
-__all__ = ["FileInspection", "Inspection", "SkippedFile", "inspect_footage", "motion_summary"]
+__all__ = ["FileInspection", "Inspection", "SkippedFile", "inspect_footage"]
 
 SAMPLE_FILES = 64
 """Files looked into, when there are more."""

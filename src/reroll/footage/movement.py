@@ -14,8 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from reroll.footage.shards import Store
-
 FLOW_PIXELS = 96
 """Short side of the frames flow is measured on."""
 
@@ -33,9 +31,6 @@ FIXED_LIMIT = 0.5
 
 SYMMETRIC = 0.9
 """A mean frame that correlates so much with its mirror image is symmetric."""
-
-SUMMARY_PAIRS = 240
-"""Pairs of frames measured in a store."""
 
 
 @dataclass(frozen=True)
@@ -148,23 +143,3 @@ def frames_apart(gap_seconds: float) -> int:
     frame.
     """
     return int(np.clip(round(PAIR_SECONDS / gap_seconds), 1, 12)) if gap_seconds > 0 else 1
-
-
-def motion_summary(store: Store, *, overlays: int = 0) -> Movement:
-    """Movement of an ingested store, from pairs of frames spread over it; the mirroring decision for
-    training.
-    """
-    meter = MovementMeter()
-    apart = [frames_apart(1 / store.files[shot.file].fps) for shot in store.shots]
-    pairs = [
-        (start, min(step, shot.stop - 1 - shot.start))
-        for shot, step in zip(store.shots, apart, strict=True)
-        for start in range(shot.start, max(shot.start + 1, shot.stop - step))
-    ]
-    for at in np.linspace(0, len(pairs) - 1, min(SUMMARY_PAIRS, len(pairs))).astype(int):
-        start, step = pairs[at]
-        meter.scene(store.frames(start, start + 1)[0])
-        if step:
-            first, second = store.frames(start, start + step + 1, step)
-            meter.pair(first, second, step)
-    return meter.summary(overlays=overlays)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reroll.config import Plan, TrainingConfig
+from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
-from reroll.footage.movement import motion_summary
+from reroll.footage.inspect import inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages
@@ -47,6 +47,7 @@ def prepare(
     init = _read_init(config) if old is None else None
     engine = _engine(config, old)
     store = _ingest(config, cache_dir, console)
+    parts = split(store, WINDOW_FRAMES)
     if old is not None and old.fingerprint != store.fingerprint:
         raise UsageError(
             f"{run} was trained on other footage (the files' contents differ); choose another -o, or --init {run}."
@@ -56,31 +57,36 @@ def prepare(
             f"--init {config.init}: that run's labels are {', '.join(init.model.labels) or 'none'}, this footage's"
             f" {', '.join(store.labels) or 'none'}; name the subfolders alike."
         )
-    parts = split(store, WINDOW_FRAMES)
-    movement = motion_summary(store)
-    mirror = movement.mirror if old is None else old.plan.mirror
-    windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
+    notes = [*engine.notes, *store.notes, parts.reason]
+    if old is None:
+        seen = inspect_footage(config.footage)  # not the store: `train` is to mirror as `inspect` says
+        notes.append(seen.mirror_reason)
+    windows = Windows(
+        store, parts.train, seed=config.seed, mirror=seen.mirror if old is None else old.plan.mirror
+    )
     for item in store.skipped:
         console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
-    notes = [*engine.notes, *store.notes, *windows.notes(WINDOW_FRAMES), parts.reason, movement.mirror_reason]
-    for note in notes:
+    for note in [*notes, *windows.notes(WINDOW_FRAMES)]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    recipe = RECIPES[config.recipe]
     if old is None:
-        fps = round(float(np.median([file.fps for file in store.files])), 6)
-        plan = make_plan(
-            engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=mirror,
-            model=config.model if init is None else init.plan.model, started=started,
-            seconds_left=None if config.minutes is None else config.minutes * 60,
-        )  # fmt: skip
-        record = _new_record(config, store, parts, engine, plan, fps)
+        model = config.model if init is None else init.plan.model
+        record = _new_record(config, windows, parts, engine, model, started)
     else:
         record = old.model_copy(update={"status": "training"})
+    return _session(config, run, record, windows, parts, engine, started, add_minutes, console)
+
+
+def _session(
+    config: TrainingConfig, run: Path, record: RunRecord, windows: Windows, parts: Split, engine: Engine,
+    started: float, add_minutes: float | None, console: Console,
+) -> Session:  # fmt: skip
+    """Networks, new or put back, and where the run stands."""
+    recipe, store = RECIPES[config.recipe], windows.store
     trainer = Trainer(engine, recipe, record.model, store, windows, record.plan, config.seed)
-    loaded = _put_back(trainer, run, console) if old is not None else None
+    loaded = _put_back(trainer, run, console) if (run / "run.json").exists() else None
     if loaded is None:
-        if init is not None:
-            _start_from(trainer, Path(config.init or ""))
+        if config.init is not None:
+            _start_from(trainer, Path(config.init))
         trainer.enter_stage(0)
     state: dict[str, Any] = {} if loaded is None else loaded.state
     monitor = Monitor(run, console, stages=estimates(record.plan), resumed_step=trainer.global_step)
@@ -148,9 +154,15 @@ def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
 
 
 def _new_record(
-    config: TrainingConfig, store: Store, parts: Split, engine: Engine, plan: Plan, fps: float
+    config: TrainingConfig, windows: Windows, parts: Split, engine: Engine, model: str, started: float
 ) -> RunRecord:
-    """`run.json` of a new run."""
+    """`run.json` of a new run, its plan made."""
+    store, recipe = windows.store, RECIPES[config.recipe]
+    fps = round(float(np.median([file.fps for file in store.files])), 6)
+    plan = make_plan(
+        engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=windows.mirror,
+        model=model, started=started, seconds_left=None if config.minutes is None else config.minutes * 60,
+    )  # fmt: skip
     files = tuple(
         FootageRecord(
             path=file.path, sha256=file.sha256, seconds=file.seconds, frames=file.stop - file.start,
@@ -159,7 +171,7 @@ def _new_record(
         for file in store.files
     )  # fmt: skip
     return RunRecord(
-        version=version("reroll"), config=config, model=model_config(plan.model, RECIPES[config.recipe], store),
+        version=version("reroll"), config=config, model=model_config(plan.model, recipe, store),
         plan=plan, engine=engine.describe(), footage=files, store=str(store.path), fingerprint=store.fingerprint,
         fps=fps, split=parts.reason, notes=tuple(store.notes),
     )  # fmt: skip
