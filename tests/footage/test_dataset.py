@@ -113,6 +113,18 @@ def test_strides_that_do_not_fit_give_way_to_the_largest_that_does(store: Store)
     np.testing.assert_allclose(np.diff(times, axis=1), 2 / 25, atol=1e-3)
 
 
+def test_mixed_rates_are_drawn_at_the_same_time_steps(tmp_path: Path):
+    for fps in (24, 25, 30, 60):
+        write_clip(tmp_path / f"{fps}.mp4", shaking(3 * fps, seed=fps), fps=fps)
+    store = ingest(find_footage([tmp_path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    times = windows.batch(0, batch=64, frames=8, strides=(4,)).timestamps
+    gaps = np.diff(times).mean(1)
+    usual = 4 / np.median([24, 25, 30, 60])
+    np.testing.assert_allclose(gaps, usual, rtol=0.16)
+    assert len(np.unique(gaps.round(4))) >= 3
+
+
 def test_mirroring_flips_whole_windows_half_the_time(store: Store):
     plain = Windows(store, spans_of(store), seed=0, mirror=False)
     mirrored = Windows(store, spans_of(store), seed=0, mirror=True)

@@ -176,6 +176,9 @@ def _split_in_time(store: Store, window_frames: int) -> Split | None:
 class Windows:
     """Random and fixed windows over spans of a store. `notes` says how spans shorter than a window are
     used.
+
+    Strides of random windows count frames at the median rate of the files, so that in footage of mixed rates
+    they are steps of about the same time: a stride of 2 at 30 a second is one of 4 in a file of 60.
     """
 
     def __init__(self, store: Store, spans: Sequence[Span], *, seed: int, mirror: bool) -> None:
@@ -187,7 +190,10 @@ class Windows:
         self.mirror = mirror
         self._starts = np.asarray([span.start for span in spans], dtype=np.int64)
         self._lengths = np.asarray([span.stop - span.start for span in spans], dtype=np.int64)
-        self._tables: dict[tuple[int, int, tuple[int, ...]], tuple[np.ndarray, np.ndarray]] = {}
+        rates = np.asarray([file.fps for file in store.files])
+        files = np.searchsorted([file.stop for file in store.files], self._starts, side="right")
+        self._pace = rates[files] / np.median(rates)
+        self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def notes(self, frames: int) -> list[str]:
         """How windows of so many frames use the spans that are shorter, in sentences; often none."""
@@ -246,25 +252,21 @@ class Windows:
         """All windows that share no frame, for evaluation: (start, stop) in the store."""
         return disjoint_windows(self.spans, frames, stride)
 
-    def _table(self, frames: int, stride: int, options: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def _table(self, frames: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Stride used in each span (0: shorter than the window), and the running count of start positions."""
-        key = (frames, stride, options)
-        if key not in self._tables:
-            fits = (self._lengths - 1) // max(1, frames - 1)
-            used = np.zeros_like(fits)
-            for option in (1, *options):
-                used = np.where((option <= stride) & (option <= fits), np.maximum(used, option), used)
-            used = np.where((used < stride) & (fits >= 1), np.maximum(used, np.minimum(fits, stride)), used)
+        if (frames, stride) not in self._tables:
+            wanted = np.maximum(1, np.rint(stride * self._pace)).astype(np.int64)
+            used = np.minimum(wanted, (self._lengths - 1) // max(1, frames - 1))
             positions = np.where(used > 0, self._lengths - (frames - 1) * used, self._lengths)
-            self._tables[key] = used, np.cumsum(positions)
-        return self._tables[key]
+            self._tables[frames, stride] = used, np.cumsum(positions)
+        return self._tables[frames, stride]
 
     def _draw(self, draws: np.ndarray, frames: int, options: tuple[int, ...]) -> tuple[np.ndarray, int]:
         """Frame indices and the number of their span from uniform numbers: stride, place, direction if
         short.
         """
         stride = options[int(draws[0] * len(options))]
-        used, running = self._table(frames, stride, options)
+        used, running = self._table(frames, stride)
         place = int(draws[1] * running[-1])
         number = int(np.searchsorted(running, place, side="right"))
         offset = place - (int(running[number - 1]) if number else 0)
