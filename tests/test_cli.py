@@ -235,7 +235,17 @@ def test_inspect_for_people(place):
     assert "clip0.mp4" in printed
     assert "--size" in printed
     assert "model " in printed
-    assert "mirroring" in printed
+    assert "no mirroring: the scene is fixed" in printed
+    assert "direction: none" in printed, "a square that swings to and fro"
+
+
+def test_inspect_says_the_same_of_many_files_once(tmp_path):
+    for number in range(9):
+        write_clip(tmp_path / f"clip{number}.mp4", shaking(30, 32, 44, seed=number), fps=25)
+    code, printed, _ = run_in(tmp_path, "inspect", ".")
+    assert code == 0
+    assert printed.count("only 44x32 pixels") == 1
+    assert "clip0.mp4, clip1.mp4, clip2.mp4, clip3.mp4 and 5 more: only 44x32 pixels" in printed
 
 
 def test_train_again_goes_on_or_says_it_is_done(place):

@@ -19,6 +19,9 @@ from rich.table import Table
 from reroll import api
 from reroll.doctor import examine, exit_code, print_findings
 from reroll.errors import RerollError, UsageError
+from reroll.footage.container import shown
+from reroll.footage.movement import DOMINANT
+from reroll.footage.notes import some
 
 app = App(
     name="reroll",
@@ -209,30 +212,31 @@ def _print_inspection(found: api.FootageReport) -> None:
     """The inspection as a person reads it."""
     console, seen = Console(), found.footage
     table = Table("file", "size", "fps", "length", "shots", "motion", box=None, pad_edge=False)
+    remarks: dict[str, list[str]] = {}
     for file in seen.files:
+        name = shown(Path(file.path).name)
         table.add_row(
-            escape(Path(file.path).name), f"{file.width}×{file.height}", f"{file.fps:.4g}", f"{file.seconds:.1f} s",
-            str(file.shots), f"{file.motion * 100:.2f} %",
+            escape(name), f"{file.width}×{file.height}", f"{file.fps:.4g}", f"{file.seconds:.1f} s",
+            f"{file.shots}{'' if file.complete else '+'}", f"{file.motion * 100:.2f} %",
         )  # fmt: skip
-    console.print(table)
-    for file in seen.files:
         for remark in file.suspicious:
-            console.print(f"  {Path(file.path).name}: {remark}", highlight=False, markup=False)
-    for item in seen.skipped:
-        console.print(f"skipped {item.path}: {item.reason}", highlight=False, markup=False)
+            remarks.setdefault(remark, []).append(name)
+    console.print(table)
     direction = "none"
-    if seen.direction_degrees is not None:
+    if seen.direction_degrees is not None and seen.direction_dominance > DOMINANT:
         direction = f"{seen.direction_degrees:.0f}° (0 is right, 90 is up)"
     lines = [
+        *(f"  {some(names)}: {remark}" for remark, names in remarks.items()),
+        *(f"skipped {item.path}: {item.reason}" for item in seen.skipped),
         f"{seen.seconds:.1f} s in {seen.shots} shots of {seen.file_count} file(s)"
         + (f", labels: {', '.join(seen.labels)}" if seen.labels else ""),
         f"motion: {seen.motion * 100:.2f} % of the short side a frame; dominant direction: {direction}",
-        f"mirroring {'on' if seen.mirror else 'off'}: {seen.mirror_reason}",
+        seen.mirror_reason,
         *seen.notes,
         *found.suggestion.lines(),
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -121,6 +121,17 @@ def test_many_files_take_a_bounded_look(tmp_path: Path):
     assert any("estimates" in note for note in found.notes)
 
 
+def test_what_short_files_leave_over_others_get_and_their_cuts_count(tmp_path: Path):
+    write_clip(tmp_path / "a.mp4", shaking(10))
+    write_clip(tmp_path / "b.mp4", with_cuts((40, 40)))
+    found = inspect_footage([tmp_path], sample_pixels=64 * 48 * 100)
+    assert [(file.complete, file.shots) for file in found.files] == [(True, 1), (True, 2)]
+    found = inspect_footage([tmp_path], sample_pixels=64 * 48 * 60)
+    assert [file.complete for file in found.files] == [True, False]
+    assert found.files[1].shots <= 2
+    assert any("1 of the files" in note for note in found.notes)
+
+
 def test_a_long_file_is_looked_into_in_parts(tmp_path: Path):
     path = write_clip(tmp_path / "long.mp4", shaking(2000))
     started = time.monotonic()

@@ -120,7 +120,7 @@ class _Sample:
         self.kept: list[np.ndarray] = []
         self.gaps: list[float] = []
         self.shot_seconds: list[float] = []
-        self.decoded = self.unique = 0
+        self.decoded = self.unique = self.segments = 0
 
     def segment(self, frames: Iterator[DecodedFrame]) -> None:
         """Take consecutive frames."""
@@ -159,6 +159,7 @@ class _Sample:
             self.gaps.append(gap)
         edges = [float(times[0]), *(float(times[cut]) for cut in cuts), float(times[-1]) + gap]
         self.shot_seconds += list(np.diff(edges))
+        self.segments += 1
 
 
 def inspect_footage(
@@ -176,14 +177,14 @@ def inspect_footage(
     chosen = _spread(found, sample_files)
     meter = MovementMeter()
     files: list[FileInspection] = []
-    probed: list[Probe] = []
-    for file in chosen:
+    pixels = sample_pixels
+    for number, file in enumerate(chosen):
         try:
             seen = probe(file.path)
-            files.append(
-                _inspect_file(file, seen, meter, sample_pixels // len(chosen), FLOW_PAIRS // len(chosen))
-            )
-            probed.append(seen)
+            share = pixels // (len(chosen) - number)
+            found_in = _inspect_file(file, seen, meter, share, FLOW_PAIRS // len(chosen))
+            pixels -= found_in.frames_decoded * seen.width * seen.height  # what is left over, later files get
+            files.append(found_in)
         except (FootageError, OSError) as error:
             skipped.append(Skipped(file.path, str(error)))
     if not files:
@@ -267,7 +268,7 @@ def _describe(
         seconds=0.0 if seen.is_picture else seconds,
         frames_decoded=sample.decoded,
         complete=complete,
-        shots=len(sample.shot_seconds) if complete else max(1, len(sample.shot_seconds) - SEGMENTS + 1),
+        shots=len(sample.shot_seconds) - sample.segments + 1,
         shot_seconds=tuple(round(length, 3) for length in sample.shot_seconds),
         unique_share=unique_share,
         motion=movement.strength,
@@ -328,7 +329,7 @@ def _together(
         notes.append(f"{len(files)} of {len(found)} files were looked into; totals are estimates")
     partial = sum(not file.complete for file in files)
     if partial:
-        notes.append(f"{partial} long files were looked into in parts: their shots are at least those seen")
+        notes.append(f"{partial} of the files were looked into in parts: their shots are at least those seen")
     shapes = {shape: len(list(group)) for shape, group in groupby(sorted((f.width, f.height) for f in files))}
     if len(shapes) > 1:
         listed = ", ".join(

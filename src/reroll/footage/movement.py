@@ -23,6 +23,9 @@ PAIR_SECONDS = 0.2
 MOVING_PIXELS = 0.15
 """Flow of fewer pixels than this, between the frames of a pair, counts as rest."""
 
+DOMINANT = 0.2
+"""Dominance from which footage has a direction."""
+
 SIDEWAYS_LIMIT = 0.2
 """Net motion to one side, as a share of all motion, above which mirroring would reverse it."""
 
@@ -114,7 +117,7 @@ class MovementMeter:
                 False,
                 "no mirroring: the scene is fixed and not symmetric, mirrored it would be another place",
             )
-        return True, "windows are mirrored half the time: no dominant direction, no fixed scene"
+        return True, "windows are mirrored half the time: no motion to one side on the whole, no fixed scene"
 
     def fixed_scene(self) -> tuple[float, float]:
         """How much of all frames their mean explains, 0 to 1, and how the mean correlates with its mirror
