@@ -153,6 +153,17 @@ def test_keeps_the_last_two_and_the_last_finite_one(tmp_path):
     assert newest(tmp_path, finite_only=True).name == "step-00000030"
 
 
+def test_keeps_the_last_planned_one_to_go_back_to(tmp_path):
+    save(tmp_path, 10, tensors(), {})
+    for step in (11, 12, 13):
+        save(tmp_path, step, tensors(), {}, planned=False)
+    assert [p.name for p in checkpoints(tmp_path)] == ["step-00000010", "step-00000012", "step-00000013"]
+    assert load_newest(tmp_path).step == 13
+    assert load_newest(tmp_path, finite_only=True, planned_only=True).step == 10
+    checkpoint.discard_after(tmp_path, 10)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000010"]
+
+
 def test_newest_is_by_step_not_by_clock(tmp_path):
     for step in (99_999_999, 100_000_000):
         save(tmp_path, step, tensors(), {})
@@ -167,13 +178,6 @@ def test_a_step_saved_twice_never_overwrites(tmp_path):
     third = save(tmp_path, 5, tensors(), {"n": 3}, keep=1)
     assert load_newest(tmp_path).state == {"n": 3}
     assert checkpoints(tmp_path) == [third]
-
-
-def test_going_back_on_purpose(tmp_path):
-    for step in (1, 2, 3):
-        save(tmp_path, step, tensors(), {}, keep=3)
-    checkpoint.discard_after(tmp_path, 1)
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
 
 
 KILLED_SAVES = """

@@ -89,7 +89,7 @@ def test_rewinding_within_a_run(tmp_path):
 def test_the_line_says_all_that_was_promised(tmp_path):
     clock, console = Clock(), plain()
     stages = [StageEstimate("autoencoder", 100, 0.5), StageEstimate("prior", 100, 1.0)]
-    with Monitor(tmp_path, console, stages=stages, after_seconds=30, clock=clock) as monitor:
+    with Monitor(tmp_path, console, stages=stages, clock=clock) as monitor:
         for step in range(1, 51):
             clock.now += 0.5
             monitor.log(
@@ -101,7 +101,7 @@ def test_the_line_says_all_that_was_promised(tmp_path):
     last = rest[-1]
     for part in ("autoencoder  41/200", "1,968 frames, 96/s", "loss 0.25", "kl 1.5", "D +0.62 -0.55", " GB"):
         assert part in last
-    assert "2 min 40 s left" in last  # 59 steps of 0.5 s, 100 of 1 s, 30 s
+    assert "2 min 10 s left" in last  # 59 steps of 0.5 s, 100 of 1 s
     assert 2 <= len(rest) <= 3, "one line in ten seconds, not one a step"
 
 
@@ -160,6 +160,10 @@ def test_a_slower_machine_than_planned_counts_for_later_stages_too():
     for _ in range(100):
         pace.took("a", 2.0, 1)
     assert pace.seconds_left(100) == pytest.approx(600, rel=0.06)
+    for _ in range(100):
+        pace.took("a", 2.0, 1)
+    pace.took("b", 4.0, 1)
+    assert pace.seconds_left(201) == pytest.approx(396, rel=0.06), "not forgotten where a stage begins"
 
 
 def test_steps_logged_in_bundles_count_each():
@@ -167,6 +171,21 @@ def test_steps_logged_in_bundles_count_each():
     for _ in range(5):
         pace.took("a", 10.0, 10)
     assert pace.seconds_left(50) == pytest.approx(50)
+
+
+def test_a_plan_in_steps_is_estimated_as_far_as_it_was_measured(tmp_path):
+    clock, console = Clock(), plain()
+    stages = [StageEstimate("autoencoder", 40), StageEstimate("prior", 60)]
+    with Monitor(tmp_path, console, stages=stages, clock=clock) as monitor:
+        for step in range(1, 100):
+            clock.now += 2
+            monitor.log(step=step, stage="autoencoder" if step <= 40 else "prior", loss=0.1)
+    lines = said(console)
+    first, last = (next(line for line in lines if f"  {step}/100" in line) for step in (26, 81))
+    assert "28 s left in this stage" in first
+    assert "38 s left" in last
+    assert "stage" not in last, "it is the last one"
+    assert not any(" 0 s left" in line for line in lines)
 
 
 def test_without_a_plan_there_is_no_estimate():

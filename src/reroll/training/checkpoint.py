@@ -2,7 +2,7 @@
 
     checkpoints/
       step-00000120/
-        manifest.json        version, step, finite?, and for every file its length and SHA-256
+        manifest.json        version, step, finite? planned? and for every file its length and SHA-256
         state.json           whatever is not a tensor
         <stem>.safetensors   one file a group: weights, ema, optimizer, ...
       step-00000140/
@@ -47,6 +47,7 @@ class Loaded:
     path: Path
     step: int
     finite: bool
+    planned: bool
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
 
@@ -59,8 +60,9 @@ def save(
     *,
     keep: int = 2,
     finite: bool = True,
+    planned: bool = True,
 ) -> Path:
-    """Write a checkpoint and drop old ones: the last `keep` stay, and the last finite one.
+    """Write a checkpoint and drop old ones: the last `keep` stay, and the last one to go back to.
 
     Args:
         root: The directory of checkpoints.
@@ -69,6 +71,8 @@ def save(
         state: What JSON can hold.
         keep: How many of the newest stay.
         finite: False marks weights from which nobody should go on; found out from the weights as well.
+        planned: False marks one made because of a signal or the clock: going back to it after a fault would make
+            what follows depend on them.
 
     Raises:
         SpaceError: The disk does not suffice; what was there before is untouched.
@@ -80,7 +84,7 @@ def save(
     )
     files = {f"{stem}.safetensors": _serialised(group) for stem, group in tensors.items()}
     files["state.json"] = _json(state)
-    files["manifest.json"] = _manifest(step, finite, files)
+    files["manifest.json"] = _manifest(step, finite, planned, files)
     root.mkdir(parents=True, exist_ok=True)
     require_space(root, sum(map(len, files.values())), f"the checkpoint of step {step}")
     final = _free_name(root, step)
@@ -126,7 +130,8 @@ def load(path: Path) -> Loaded:
         tensors = {Path(name).stem: safetensors.torch.load(content) for name, content in contents.items()}
     except (KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this program ({error}).") from error
-    return Loaded(path, manifest["step"], manifest["finite"], tensors, state)
+    finite, planned = manifest["finite"], manifest.get("planned", True)
+    return Loaded(path, manifest["step"], finite, planned, tensors, state)
 
 
 def newest(root: Path, report: Report | None = None, *, finite_only: bool = False) -> Path | None:
@@ -141,8 +146,10 @@ def newest(root: Path, report: Report | None = None, *, finite_only: bool = Fals
     return loaded.path if loaded else None
 
 
-def load_newest(root: Path, report: Report | None = None, *, finite_only: bool = False) -> Loaded | None:
-    """As `newest`, and loaded (read and verified once).
+def load_newest(
+    root: Path, report: Report | None = None, *, finite_only: bool = False, planned_only: bool = False
+) -> Loaded | None:
+    """As `newest`, and loaded (read and verified once); `planned_only` passes over those that were not planned.
 
     Raises:
         CheckpointError: There are checkpoints, but not one of them verifies.
@@ -155,7 +162,7 @@ def load_newest(root: Path, report: Report | None = None, *, finite_only: bool =
             if path.exists():  # else a trainer purged it meanwhile
                 refusals.append(str(error))
             continue
-        if finite_only and not loaded.finite:
+        if (finite_only and not loaded.finite) or (planned_only and not loaded.planned):
             continue
         if report:
             for refusal in refusals:
@@ -184,7 +191,7 @@ def sweep(root: Path) -> list[str]:
 
 
 def discard_after(root: Path, step: int) -> None:
-    """Forget checkpoints beyond `step`: after going back to an older one on purpose."""
+    """Forget checkpoints beyond `step`: after going back to that one."""
     for path, (reached, _) in list(_complete(root)):
         if reached > step:
             _remove(path)
@@ -215,11 +222,12 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _manifest(step: int, finite: bool, files: Mapping[str, bytes]) -> bytes:
+def _manifest(step: int, finite: bool, planned: bool, files: Mapping[str, bytes]) -> bytes:
     body = {
         "format": FORMAT,
         "step": step,
         "finite": finite,
+        "planned": planned,
         "world_size": 1,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -291,18 +299,19 @@ def _free_name(root: Path, step: int) -> Path:
     return root / (f"step-{step:08d}" + (f".{max(taken) + 1}" if taken else ""))
 
 
-def _is_finite(path: Path) -> bool:
+def _may_be_gone_back_to(path: Path) -> bool:
     try:
-        return bool(_read_manifest(path)["finite"])
+        manifest = _read_manifest(path)
     except CheckpointError:
         return False
+    return bool(manifest["finite"] and manifest.get("planned", True))
 
 
 def _purge(root: Path, keep: int) -> None:
-    """Drop all but the last `keep` and the last finite one."""
+    """Drop all but the last `keep` and the last one to go back to."""
     complete = checkpoints(root)
     kept = set(complete[-keep:])
-    kept.update([path for path in complete if _is_finite(path)][-1:])
+    kept.update([path for path in complete if _may_be_gone_back_to(path)][-1:])
     for path in complete:
         if path not in kept:
             _remove(path)

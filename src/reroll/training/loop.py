@@ -17,7 +17,7 @@ from rich.console import Console
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun
 from reroll.training import checkpoint
-from reroll.training.budget import replan
+from reroll.training.budget import CHECKPOINT_SECONDS, replan
 from reroll.training.lock import lock_run
 from reroll.training.preparation import check_same, prepare
 from reroll.training.preview import preview
@@ -27,6 +27,8 @@ from reroll.training.trainer import NonFiniteError
 
 REPLAN_AT = (0.0, 0.25, 0.5, 0.75, 0.9)
 MOST_ROLLBACKS = 3
+MOST_UNSAVED_SECONDS = 1.5 * CHECKPOINT_SECONDS
+"""After so long a checkpoint is made although none is planned: steps can be slower than was thought, or not timed."""
 
 
 def train(
@@ -94,8 +96,9 @@ def _steps(session: Session) -> None:
         monitor.log(
             step=step, stage=trainer.stage_name, frames_seen=session.frames_seen, **logged, **measured
         )
-        if last or session.stop_signal or step % trainer.plan.checkpoint_every == 0:
-            session.save(step)
+        planned = last or step % trainer.plan.checkpoint_every == 0
+        if planned or session.stop_signal or session.unsaved_seconds > MOST_UNSAVED_SECONDS:
+            session.save(step, planned=planned)
         if session.stop_signal and not last:
             _stop(session, step)
     monitor.event("finished", elapsed_seconds=round(session.elapsed_seconds, 1))
@@ -125,18 +128,20 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
     """Back to the last good state, without the batch that broke it and at half the rate; the step to go on from."""
     trainer, monitor = session.trainer, session.monitor
     session.skipped.add(step)
-    monitor.event("rollback", from_step=step, fault=fault)
     if len(session.skipped) >= MOST_ROLLBACKS:
+        monitor.event("rollback", from_step=step, fault=fault)
         session.set_record(status="diverged")
         raise DivergedError(
             f"training became non-finite {MOST_ROLLBACKS} times, the last at step {step} ({fault}); the last good"
             f" checkpoint is kept in {session.run}. Look at the footage with `reroll inspect`, or use --precision fp32."
         )
-    loaded = checkpoint.load_newest(session.checkpoints, finite_only=True)
+    loaded = checkpoint.load_newest(session.checkpoints, finite_only=True, planned_only=True)
     if loaded is None:
         raise CheckpointError(
             f"{session.run}: no good checkpoint to go back to; train again into another -o."
         )
+    checkpoint.discard_after(session.checkpoints, loaded.step)
+    monitor.event("rollback", from_step=step, fault=fault)
     trainer.restore(loaded)
     session.frames_seen = loaded.state["frames_seen"]
     trainer.rate_scale = 0.5 ** len(session.skipped)

@@ -12,8 +12,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -35,22 +35,23 @@ _RATE_STEPS, _REMEMBERED_STEPS = 100, 5000
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """A stage of the plan: how many steps, and how long one was measured to take."""
+    """A stage of the plan: how many steps, and how long one was measured to take, if it was."""
 
     name: str
     steps: int
-    seconds_per_step: float
+    seconds_per_step: float | None = None
 
 
 class Pace:
     """How long the rest takes: steps by their recent mean, and what comes rarely (previews, checkpoints) by
-    its share of the whole stage so far."""
+    its share of the whole stage so far. A machine that is slower than planned will be so in later stages."""
 
-    def __init__(self, stages: Sequence[StageEstimate] = (), after_seconds: float = 0.0) -> None:
+    def __init__(self, stages: Sequence[StageEstimate] = ()) -> None:
         self.stages = list(stages)
-        self.after_seconds = after_seconds
         self._recent: deque[float] = deque(maxlen=_RATE_STEPS)
         self._extra_seconds, self._steps, self._stage = 0.0, 0, ""
+        self._slower = 1.0
+        """How many times longer than planned the stages before took."""
 
     @property
     def total_steps(self) -> int:
@@ -60,6 +61,7 @@ class Pace:
     def took(self, stage: str, seconds: float, steps: int) -> None:
         """Note that `steps` steps of `stage` took so many seconds, with all that happened between them."""
         if stage != self._stage:
+            self._slower = self._factor()
             self._recent.clear()
             self._extra_seconds, self._steps, self._stage = 0.0, 0, stage
         each = seconds / steps
@@ -77,26 +79,36 @@ class Pace:
         each = sum(min(value, usual) for value in self._recent) / len(self._recent)
         return each + self._extra_seconds / max(self._steps, 20)
 
-    def seconds_left(self, step: int) -> float | None:
-        """From `step` of the whole plan to its end; None without a plan."""
-        if not self.stages:
+    def seconds_left(self, step: int, *, in_stage: bool = False) -> float | None:
+        """From `step` of the whole plan to its end, or to that of the stage it is in; None if that cannot be said."""
+        to_come = list(self._to_come(step))[: 1 if in_stage else None]
+        each = [self._seconds(stage) for stage in to_come]
+        if not self.stages or None in each:
             return None
-        left, begin, factor = self.after_seconds, 0, 1.0
+        return sum(stage.steps * (seconds or 0.0) for stage, seconds in zip(to_come, each, strict=True))
+
+    def _seconds(self, stage: StageEstimate) -> float | None:
+        """Per step of a stage, as planned and corrected, or else as measured."""
+        if stage.seconds_per_step:
+            return stage.seconds_per_step * self._factor()
+        return self.seconds_per_step() if stage.name == self._stage else None
+
+    def _to_come(self, step: int) -> Iterator[StageEstimate]:
+        """The stages that are not done after `step` steps, with the steps that are left of them."""
+        begin = 0
         for stage in self.stages:
-            remaining = min(stage.steps, begin + stage.steps - step)
             begin += stage.steps
-            if remaining <= 0:
-                continue
-            each = stage.seconds_per_step
-            measured = self.seconds_per_step() if stage.name == self._stage else None
-            if measured is not None:  # the plan's timing counts as ten steps
-                weight = min(self._steps, _RATE_STEPS) / (min(self._steps, _RATE_STEPS) + 10)
-                factor = (weight * measured + (1 - weight) * each) / each if each > 0 else 1.0
-                each = weight * measured + (1 - weight) * each
-            else:
-                each *= factor  # a machine that is slower than planned now will be so in later stages
-            left += remaining * each
-        return left
+            if begin > step:
+                yield replace(stage, steps=min(stage.steps, begin - step))
+
+    def _factor(self) -> float:
+        """How many times longer than planned steps take now; the stages before count as ten steps."""
+        measured = self.seconds_per_step()
+        planned = next((stage.seconds_per_step for stage in self.stages if stage.name == self._stage), None)
+        if measured is None or not planned:
+            return self._slower
+        weight = min(self._steps, _RATE_STEPS) / (min(self._steps, _RATE_STEPS) + 10)
+        return weight * measured / planned + (1 - weight) * self._slower
 
 
 class Monitor:
@@ -108,7 +120,6 @@ class Monitor:
         console: Console | None = None,
         *,
         stages: Sequence[StageEstimate] = (),
-        after_seconds: float = 0.0,
         resumed_step: int = 0,
         actions: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -116,14 +127,14 @@ class Monitor:
         """Args:
         run_dir: Where `metrics.jsonl` and `events.jsonl` are.
         console: Where to print; by default a new one on standard error.
-        stages: The plan, for the ETA; `after_seconds` is what comes after the last step.
+        stages: The plan, for the ETA.
         resumed_step: Metrics beyond it are dropped: they will be written again.
         actions: Fault → what the loop does about it, for the health line.
         clock: Monotonic seconds.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
         self.console = console or Console(stderr=True)
-        self.pace = Pace(stages, after_seconds)
+        self.pace = Pace(stages)
         self.findings: list[Health] = []
         self._actions = actions
         self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
@@ -156,9 +167,9 @@ class Monitor:
         self._before_seconds += self._clock() - self._logged_at
         self._logged_at = self._clock()
 
-    def plan(self, stages: Sequence[StageEstimate], after_seconds: float = 0.0) -> None:
+    def plan(self, stages: Sequence[StageEstimate]) -> None:
         """A new plan, after a re-plan or added minutes."""
-        self.pace.stages, self.pace.after_seconds = list(stages), after_seconds
+        self.pace.stages = list(stages)
 
     def log(self, *, step: int, stage: str, **scalars: float) -> list[Health]:
         """One row: `step` counts over all stages. Returns what is wrong with the training, if anything.
@@ -201,10 +212,6 @@ class Monitor:
         self._step, self._logged_at = step, self._clock()
         self._before_seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
 
-    def eta_seconds(self) -> float | None:
-        """Seconds until the plan is done; None without a plan."""
-        return self.pace.seconds_left(self._step)
-
     def _examine(self) -> None:
         before = {finding.kind for finding in self.findings}
         self.findings = health(list(self._rows), self._actions)
@@ -237,9 +244,10 @@ class Monitor:
         parts += [f"{name} {_mean(recent, name)}" for name in LOSSES if name in row]
         if "real_sign" in row and "fake_sign" in row:
             parts.append(f"D {_mean(recent, 'real_sign', '+.2f')} {_mean(recent, 'fake_sign', '+.2f')}")
-        left = self.eta_seconds()
-        if left is not None:
+        if (left := self.pace.seconds_left(row["step"])) is not None:
             parts.append(f"{duration(left)} left")
+        elif (left := self.pace.seconds_left(row["step"], in_stage=True)) is not None:
+            parts.append(f"{duration(left)} left in this stage")
         parts.append(f"{resident_bytes() / 1e9:.1f} GB")
         return "  ".join(parts)
 

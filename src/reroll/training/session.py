@@ -35,6 +35,7 @@ class Session:
     skipped: set[int] = field(default_factory=set)
     replans: dict[int, tuple[StagePlan, ...]] = field(default_factory=dict)
     stop_signal: int = 0
+    saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -46,11 +47,17 @@ class Session:
         """Where the run's checkpoints are."""
         return self.run / "checkpoints"
 
-    def save(self, step: int) -> None:
+    @property
+    def unsaved_seconds(self) -> float:
+        """Training time that a kill would lose."""
+        return time.monotonic() - self.saved_at
+
+    def save(self, step: int, *, planned: bool = True) -> None:
         """A checkpoint after `step` steps: the trainer's state, and where the run stands."""
         tensors, state = self.trainer.state()
         state |= {"elapsed_seconds": self.elapsed_seconds, "frames_seen": self.frames_seen}
-        checkpoint.save(self.checkpoints, step, tensors, state)
+        checkpoint.save(self.checkpoints, step, tensors, state, planned=planned)
+        self.saved_at = time.monotonic()
 
     def set_record(self, **changes: object) -> None:
         """Change `run.json`."""
@@ -80,5 +87,5 @@ def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
 
 
 def estimates(plan: Plan) -> list[StageEstimate]:
-    """The plan for the ETA; a plan in steps was not timed, its ETA covers the stage that is measured."""
-    return [StageEstimate(s.name, s.steps, plan.seconds_per_step.get(s.name, 0.0)) for s in plan.stages]
+    """The plan for the ETA; one in steps was not timed."""
+    return [StageEstimate(s.name, s.steps, plan.seconds_per_step.get(s.name)) for s in plan.stages]

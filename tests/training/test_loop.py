@@ -1,0 +1,107 @@
+"""The loop: what a clock or a signal does to checkpoints changes nothing in what is trained."""
+
+import signal
+
+import pytest
+import torch
+import toy
+
+import reroll
+from reroll.errors import InterruptedRun
+from reroll.training import checkpoint
+from reroll.training.monitor import read_rows
+from reroll.training.trainer import NonFiniteError, Trainer
+
+STEPS = 20  # planned checkpoints at every second
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        toy.shrink(patch)
+        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
+
+
+def train(footage, run):
+    return reroll.train(footage, run, recipe="gan", steps=STEPS, **toy.QUICK, **toy.silent())
+
+
+def happen(patch, at):
+    """Step → what happens just before it, once."""
+    original, left = Trainer.train_step, dict(at)
+
+    def train_step(self, step):
+        if step in left:
+            left.pop(step)()
+        return original(self, step)
+
+    patch.setattr(Trainer, "train_step", train_step)
+
+
+def fail():
+    raise NonFiniteError("planted")
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def cut_power():
+    raise RuntimeError
+
+
+def assert_same(one, two):
+    one, two = (checkpoint.load_newest(run / "checkpoints") for run in (one, two))
+    for group, tensors in one.tensors.items():
+        for name, value in tensors.items():
+            assert torch.equal(value, two.tensors[group][name]), f"{group}: {name}"
+
+
+@pytest.fixture(scope="module")
+def faulty(footage, tmp_path_factory):
+    """A run that is rolled back at step 7 and never stopped."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        happen(patch, {7: fail})
+        train(footage, run)
+    return run
+
+
+def test_checkpoints_by_the_clock_are_not_gone_back_to(footage, tmp_path, faulty, monkeypatch):
+    saved = []
+    original = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda *args, **named: saved.append(args[1]) or original(*args, **named)
+    )
+    monkeypatch.setattr("reroll.training.loop.MOST_UNSAVED_SECONDS", 0.0)
+    happen(monkeypatch, {7: fail})
+    train(footage, tmp_path / "run")
+    assert saved == [*range(8), *range(7, 8), *range(9, STEPS + 1)]
+    assert_same(faulty, tmp_path / "run")
+
+
+def test_a_kill_loses_no_more_than_the_clock_allows(footage, tmp_path, monkeypatch):
+    monkeypatch.setattr("reroll.training.loop.MOST_UNSAVED_SECONDS", 0.0)
+    happen(monkeypatch, {9: cut_power})
+    with pytest.raises(RuntimeError):
+        train(footage, tmp_path / "run")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 9
+
+
+@pytest.mark.parametrize("after", [7, 8])
+def test_a_stop_before_or_after_a_fault_changes_nothing(footage, tmp_path, faulty, monkeypatch, after):
+    """Saved at step 7 by a signal; the fault there goes back to 6, as it does in a run that was not stopped."""
+    happen(monkeypatch, {6: press_ctrl_c} if after == 7 else {7: fail, 9: press_ctrl_c})
+    with pytest.raises(InterruptedRun):
+        train(footage, tmp_path / "run")
+    happen(monkeypatch, {7: fail} if after == 7 else {})
+    train(footage, tmp_path / "run")
+    assert_same(faulty, tmp_path / "run")
+    kinds = [row["kind"] for row in read_rows(tmp_path / "run" / "events.jsonl")]
+    assert kinds.count("rollback") == 1
