@@ -271,7 +271,9 @@ def test_size_auto_is_what_inspect_suggests_and_stays(place, tmp_path):
     )
     code, _, said = run_in(place, *command)
     assert code == 0, said
-    assert read_run(tmp_path / "run").config.size == suggested["size"] != 64
+    record = read_run(tmp_path / "run")
+    assert record.config.size == suggested["size"] != 64
+    assert (record.model.width, record.model.height) == (suggested["width"], suggested["height"])
     code, _, said = run_in(place, *command)
     assert (code, "finished" in said) == (0, True), said
 

@@ -122,13 +122,13 @@ def test_many_files_take_a_bounded_look(tmp_path: Path):
 
 
 def test_what_short_files_leave_over_others_get_and_their_cuts_count(tmp_path: Path):
-    write_clip(tmp_path / "a.mp4", shaking(10))
-    write_clip(tmp_path / "b.mp4", with_cuts((40, 40)))
+    write_clip(tmp_path / "b.mp4", shaking(10))
+    write_clip(tmp_path / "a.mp4", with_cuts((40, 40)))
     found = inspect_footage([tmp_path], sample_pixels=64 * 48 * 100)
-    assert [(file.complete, file.shots) for file in found.files] == [(True, 1), (True, 2)]
+    assert [(file.complete, file.shots) for file in found.files] == [(True, 2), (True, 1)]
     found = inspect_footage([tmp_path], sample_pixels=64 * 48 * 60)
-    assert [file.complete for file in found.files] == [True, False]
-    assert found.files[1].shots <= 2
+    assert [file.complete for file in found.files] == [False, True]
+    assert found.files[0].shots <= 2
     assert any("1 of the files" in note for note in found.notes)
 
 

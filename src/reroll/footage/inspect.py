@@ -7,6 +7,7 @@ what was not decoded is said to be an estimate.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -178,12 +179,14 @@ def inspect_footage(
     meter = MovementMeter()
     files: list[FileInspection] = []
     pixels = sample_pixels
-    for number, file in enumerate(chosen):
+    for number, file in enumerate(sorted(chosen, key=lambda file: os.path.getsize(file.path))):
         try:
             seen = probe(file.path)
             share = pixels // (len(chosen) - number)
             found_in = _inspect_file(file, seen, meter, share, FLOW_PAIRS // len(chosen))
-            pixels -= found_in.frames_decoded * seen.width * seen.height  # what is left over, later files get
+            pixels -= (
+                found_in.frames_decoded * seen.width * seen.height
+            )  # what is left over, larger files get
             files.append(found_in)
         except (FootageError, OSError) as error:
             skipped.append(Skipped(file.path, str(error)))
@@ -192,7 +195,8 @@ def inspect_footage(
         raise FootageError(
             reason if len(found) == 1 else f"none of {len(found)} files can be used; the last: {reason}"
         )
-    return _together(found, files, skipped, meter)
+    order = {str(file.path): number for number, file in enumerate(chosen)}
+    return _together(found, sorted(files, key=lambda file: order[file.path]), skipped, meter)
 
 
 def _spread(files: Sequence[FootageFile], most: int) -> list[FootageFile]:

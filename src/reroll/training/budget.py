@@ -13,6 +13,7 @@ from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePl
 from reroll.errors import UsageError
 from reroll.footage import Store, Windows
 from reroll.footage.inspect import Inspection
+from reroll.footage.store import frame_size
 from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
@@ -88,22 +89,19 @@ class Suggestion(Frozen):
 def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
     """The largest size whose steps suffice, for footage of this shape; an estimate, `train` times for real."""
 
-    def shape(size: int) -> tuple[int, int]:
-        aspect = footage.training_aspect
-        width, height = (size * aspect, size) if aspect >= 1 else (size, size / aspect)
-        return 2 * round(width / 2), 2 * round(height / 2)
+    shapes = [(file.width, file.height, max(file.seconds, 0.04)) for file in footage.files]
 
     def steps(size: int, model: ModelName = "m") -> int:
-        width, height = shape(size)
+        height, width = frame_size(shapes, size)
         seconds = SECONDS_PER_MEGAPIXEL_STEP * RELATIVE_COST[model] * width * height / 1e6
         return int(minutes * 60 * cores / seconds)
 
-    largest = median_low(min(file.width, file.height) for file in footage.files)
+    largest = median_low(min(width, height) for width, height, _ in shapes)
     possible = [size for size in SIZES if size <= largest] or [SIZES[0]]
     enough = [size for size in possible if steps(size) >= WANTED_FOR_SIZE]
     size = enough[-1] if enough else possible[0]
     model = largest_model(lambda model: steps(size, model))
-    width, height = shape(size)
+    height, width = frame_size(shapes, size)
     larger = possible[possible.index(size) + 1] if size != possible[-1] else None
     reason = (
         f"a larger picture would get {steps(larger)} steps, and under {WANTED_FOR_SIZE} it stays blurred"
