@@ -4,10 +4,12 @@ Errors of ours become one line and their exit code; Ctrl-C during training saves
 """
 
 import io
+import signal
 import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -244,19 +246,25 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console that is not UTF-8 shows \xe4 for an ä
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(str(error).strip().splitlines()[0], 2)
     except RerollError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped.", 130)
+    except KeyboardInterrupt as stop:
+        _fail("stopped.", 128 + int(*stop.args or [signal.SIGINT]))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends as Ctrl-C does, whatever was begun being tidied up."""
+    raise KeyboardInterrupt(number)
 
 
 def _fail(message: str, code: int) -> None:

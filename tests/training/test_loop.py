@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 import toy
+from footage_maker import shaking, write_clip
 
 import reroll
 from reroll.errors import InterruptedRun
@@ -105,3 +106,38 @@ def test_a_stop_before_or_after_a_fault_changes_nothing(footage, tmp_path, fault
     assert_same(faulty, tmp_path / "run")
     kinds = [row["kind"] for row in read_rows(tmp_path / "run" / "events.jsonl")]
     assert kinds.count("rollback") == 1
+
+
+# Stopped before the loop
+
+
+def stop_while_decoding(patch, number):
+    def tell(*rest):
+        signal.raise_signal(number)
+
+    patch.setattr("reroll.footage.store._tell_within_file", tell)
+
+
+def stop_while_timing(patch, number):
+    patch.setattr("reroll.training.budget.time_model", lambda *_: signal.raise_signal(number))
+
+
+@pytest.mark.parametrize("where", [stop_while_decoding, stop_while_timing])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_step_is_one_line(tmp_path, monkeypatch, where, number, code):
+    write_clip(tmp_path / "take.mp4", shaking(80, toy.HEIGHT, toy.WIDTH), fps=toy.FPS)
+    monkeypatch.setenv("REROLL_CACHE", str(tmp_path / "cache"))
+    command = ("train", "take.mp4", "-o", "runs/new", "--size", "32", "--threads", "1", "--precision", "fp32")
+    with monkeypatch.context() as patch:
+        where(patch, number)
+        found, printed, said = toy.run_in(tmp_path, *command, "--minutes", "1", "--recipe", "gan")
+    assert found == code, said
+    assert printed == ""
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("reroll: stopped")
+    assert sum(line.startswith("reroll: ") for line in said.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if ".tmp" in path.name]
+    assert toy.run_in(tmp_path, *command, "--steps", "2", "--recipe", "gan")[0] == 0, (
+        "the same footage can be used"
+    )

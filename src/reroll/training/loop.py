@@ -56,7 +56,13 @@ def train(
         if old is not None and old.status == "finished" and add_minutes is None:
             console.print(f"{run} is finished; --add-minutes N goes on with it.")
             return old
-        session = prepare(config, run, old, cache_dir, started, add_minutes, console)
+        try:
+            session = prepare(config, run, old, cache_dir, started, add_minutes, console)
+        except KeyboardInterrupt as stop:  # the command makes one of SIGTERM too, with its number
+            raise InterruptedRun(
+                "stopped before the first step, there was nothing to save; the same command begins again.",
+                128 + int(*stop.args or [signal.SIGINT]),
+            ) from None
         with _signals(session), session.monitor:
             session.set_record(plan=session.trainer.plan)
             if not checkpoint.checkpoints(session.checkpoints):
