@@ -152,7 +152,7 @@ def _size(paths: Sequence[str | Path], run: Path, options: dict[str, Any], conso
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":
-    """A trained run, ready to sample from. CheckpointError when there is none."""
+    """A trained run, ready to sample from. CheckpointError when there is none, or none that could give samples yet."""
     path = Path(run)
     record = read_record(path)
     model, step = load_model(path, record)

@@ -240,14 +240,14 @@ def test_bad_numbers_in_the_very_last_step_lose_nothing(footage, tmp_path, recip
 
 
 def test_the_third_time_the_run_ends(footage, tmp_path, recipe, monkeypatch):
-    poison(monkeypatch, {3, 5, 9})
+    poison(monkeypatch, {3, 5, 15})
     with pytest.raises(DivergedError) as caught:
         train(footage, tmp_path / "run", recipe)
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
     assert read_record(tmp_path / "run").status == "diverged"
     kept = checkpoint.load_newest(tmp_path / "run" / "checkpoints", finite_only=True)
-    assert 0 < kept.step <= 9
+    assert STEPS // 2 < kept.step <= 15
     assert all(torch.isfinite(value).all() for group in kept.tensors.values() for value in group.values())
     assert len(reroll.load(tmp_path / "run").sample(0.2).frames) == 5
 
@@ -301,7 +301,6 @@ def test_a_signal_saves_and_ends(footage, tmp_path, number, code):
     step = metrics(run)[-1]["step"]
     assert checkpoint.load_newest(run / "checkpoints").step == step
     assert read_record(run).status == "stopped"
-    assert len(reroll.load(run).sample(0.2).frames) == 5
 
 
 # Going on

@@ -8,7 +8,7 @@ import toy
 from footage_maker import shaking, write_clip
 
 import reroll
-from reroll.errors import InterruptedRun
+from reroll.errors import CheckpointError, InterruptedRun
 from reroll.training import checkpoint
 from reroll.training.monitor import read_rows
 from reroll.training.trainer import NonFiniteError, Trainer
@@ -141,3 +141,41 @@ def test_a_signal_before_the_first_step_is_one_line(tmp_path, monkeypatch, where
     assert toy.run_in(tmp_path, *command, "--steps", "2", "--recipe", "gan")[0] == 0, (
         "the same footage can be used"
     )
+
+
+# Samples of a run that is not far enough
+
+
+def stopped(footage, run, recipe, step):
+    with pytest.MonkeyPatch.context() as patch:
+        happen(patch, {step - 1: press_ctrl_c} if step else {0: cut_power})
+        with pytest.raises((InterruptedRun, RuntimeError)):
+            reroll.train(footage, run, recipe=recipe, steps=STEPS, **toy.QUICK, **toy.silent())
+    assert checkpoint.load_newest(run / "checkpoints").step == step
+    return run
+
+
+@pytest.mark.parametrize(
+    ("recipe", "step", "stage", "needed"),
+    [
+        ("vae", 3, "autoencoder", "prior"),
+        ("vae", 8, "autoencoder", "prior"),
+        ("vaegan", 6, "adversarial", "prior"),
+        ("gan", 0, "adversarial", "adversarial"),
+    ],
+)
+def test_a_run_whose_prior_has_not_begun_gives_no_noise_for_samples(
+    footage, tmp_path, recipe, step, stage, needed
+):
+    run = stopped(footage, tmp_path / "run", recipe, step)
+    with pytest.raises(
+        CheckpointError, match=f"{step} of {STEPS} steps, its stage is {stage}.*{needed}"
+    ) as caught:
+        reroll.load(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("recipe", "step"), [("vae", 9), ("gan", 1)])
+def test_a_run_whose_prior_has_begun_gives_samples(footage, tmp_path, recipe, step):
+    run = stopped(footage, tmp_path / "run", recipe, step)
+    assert len(reroll.load(run).sample(0.2, denoise_steps=2).frames) == 5

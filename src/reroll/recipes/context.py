@@ -53,7 +53,7 @@ class StageSpec:
     on_latents: bool = False
     """Whether it trains on latents of an Encoder that stays as it is."""
     repeats: bool = False
-    """Whether minutes that are added later go to it: to no stage that would train the ground under later ones anew."""
+    """Whether it trains what makes samples, on ground that stays as it is: minutes that are added later go to it."""
 
 
 class Context(Protocol):

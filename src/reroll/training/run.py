@@ -16,6 +16,7 @@ from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
 from reroll.errors import CheckpointError
 from reroll.export.media import atomic_path
 from reroll.parts.model import VideoModel
+from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
 FORMAT = 1
@@ -84,13 +85,34 @@ def write_record(run: Path, record: RunRecord) -> None:
 
 
 def load_model(run: Path, record: RunRecord) -> tuple[VideoModel, int]:
-    """The averaged (EMA) weights of the newest checkpoint that verifies, on the CPU, and its step."""
+    """The averaged (EMA) weights of the newest checkpoint that verifies, on the CPU, and its step.
+
+    Raises:
+        CheckpointError: There is none, or what samples are made by has not been trained at all in it.
+    """
     loaded = checkpoint.load_newest(run / "checkpoints", finite_only=True)
     if loaded is None:
         raise CheckpointError(f"{run}: no checkpoint to sample from yet; let `reroll train` go on first.")
+    _require_samples(run, record, loaded.step)
     model = VideoModel(record.model)
     restore(model, loaded.tensors.get("ema", {}), loaded.path)
     return model, loaded.step
+
+
+def _require_samples(run: Path, record: RunRecord, step: int) -> None:
+    """CheckpointError if no stage that trains what makes samples has begun: they would be noise."""
+    specs = {spec.name: spec for spec in RECIPES[record.config.recipe].stages}
+    begin = 0
+    for stage in record.plan.stages:
+        if specs[stage.name].repeats:
+            break
+        begin += stage.steps
+    if step <= begin:
+        now = record.plan.stages[record.plan.locate(max(0, min(step, begin - 1)))[0]].name
+        raise CheckpointError(
+            f"{run}: trained for {step} of {record.plan.steps} steps, its stage is {now}; samples need {stage.name},"
+            f" which begins after step {begin}: the same `reroll train` command goes on."
+        )
 
 
 def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
