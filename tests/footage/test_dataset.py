@@ -162,11 +162,6 @@ def test_a_picture_is_held(store: Store):
 
 def test_fixed_windows(store: Store):
     windows = Windows(store, spans_of(store), seed=0, mirror=False)
-    window = windows.window(5, 6, 3)
-    np.testing.assert_array_equal(window.frames, store.frames(5, 21, 3))
-    np.testing.assert_allclose(window.timestamps, np.arange(6) * 3 / 25, atol=1e-3)
-    with pytest.raises(IndexError):
-        windows.window(35, 6)
     found = windows.disjoint(8)
     assert found[:5] == [(0, 8), (8, 16), (16, 24), (24, 32), (32, 40)]
     assert found[5] == (40, 48)

@@ -17,12 +17,7 @@ from reroll.errors import BusyError, CheckpointError, SpaceError
 from reroll.training import checkpoint
 from reroll.training.checkpoint import checkpoints, load, load_newest, newest, save, sweep
 from reroll.training.lock import lock_run
-from reroll.training.training_state import (
-    load_optimizer_state,
-    optimizer_state,
-    random_state,
-    set_random_state,
-)
+from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 
 def tensors(value: float = 0.0):
@@ -318,14 +313,6 @@ def test_an_optimizer_of_another_model_is_refused():
     other = torch.optim.Adam([{"params": wider[0].parameters()}, {"params": wider[2].parameters()}])
     with pytest.raises(CheckpointError, match=r"0\.exp_avg"):
         load_optimizer_state(other, moments, rest)
-
-
-def test_random_states_survive_json():
-    for generator in (None, torch.Generator().manual_seed(3)):
-        state = json.loads(json.dumps(random_state(generator)))
-        expected = torch.randn(5, generator=generator)
-        set_random_state(state, generator)
-        assert torch.equal(torch.randn(5, generator=generator), expected)
 
 
 HOLDER = """

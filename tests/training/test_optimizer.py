@@ -105,3 +105,36 @@ def test_channels_last_filters_give_the_same_values():
     for module in (one, two):
         steps(module, Muon(module.parameters(), 0.02), 6)
     torch.testing.assert_close(one.filter, two.filter.contiguous(), rtol=1e-4, atol=1e-5)
+
+
+def gradient_after_double_backward(weight):
+    """As a gradient penalty gives it: in strides of its own."""
+    x = drawn(4, 8, 8, 8, seed=1).requires_grad_(True)
+    y = nn.functional.softplus(nn.functional.conv2d(x, weight, padding=1)).sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    return torch.autograd.grad(slope.square().sum(), weight)[0]
+
+
+@pytest.mark.parametrize("matrices", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_right_elements_are_updated_whatever_the_strides(matrices, layout):
+    """torch 2.13's fused Adam walks parameter and gradient by address, and goes wrong where strides differ."""
+    start, after = drawn(16, 8, 3, 3), []
+    gradient = gradient_after_double_backward(
+        nn.Parameter(start.contiguous(memory_format=torch.contiguous_format))
+    )
+    for given in (gradient, gradient.contiguous(memory_format=torch.contiguous_format)):
+        weight = nn.Parameter(start.clone().contiguous(memory_format=layout))
+        weight.grad = given
+        optimizer = Muon([weight], 0.1, matrices=matrices)
+        optimizer.step()
+        optimizer.step()
+        after.append(weight.detach())
+    assert not torch.equal(after[0], start)
+    assert torch.allclose(*after, atol=1e-5)
+
+
+def test_the_trap_is_still_there():
+    """If this fails, torch returns gradients in the parameter's strides again and the note can go."""
+    weight = nn.Parameter(drawn(16, 8, 3, 3))
+    assert gradient_after_double_backward(weight).stride() != weight.stride()

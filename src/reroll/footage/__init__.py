@@ -1,6 +1,6 @@
 """Footage in: files to frames, frames to shots, shots to windows for training."""
 
-from reroll.footage.dataset import Batch, Span, Split, Window, Windows, split
+from reroll.footage.dataset import Batch, Span, Split, Windows, split
 from reroll.footage.decode import DecodedFrame, decode, open_container, read_clip, read_picture, resize
 from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.footage.movement import Movement
@@ -20,7 +20,6 @@ __all__ = [
     "Span",
     "Split",
     "Store",
-    "Window",
     "Windows",
     "decode",
     "find_footage",

@@ -66,15 +66,6 @@ class Draw:
     mirrored: np.ndarray
 
 
-@dataclass(frozen=True)
-class Window:
-    """One row of a `Batch`: `frames` uint8 T H W 3, `timestamps` float64 T, `label` (-1: none)."""
-
-    frames: np.ndarray
-    timestamps: np.ndarray
-    label: int
-
-
 def disjoint_windows(spans: Sequence[Span], frames: int, stride: int = 1) -> list[tuple[int, int]]:
     """Windows of `frames` at `stride` that share no frame and cross no span: (start, stop) in the store."""
     extent = (frames - 1) * stride + 1
@@ -238,16 +229,6 @@ class Windows:
         ]
         return Batch(np.stack(rows), drawn.timestamps, drawn.labels)
 
-    def window(self, start: int, frames: int, stride: int = 1) -> Window:
-        """The window whose first frame is `start`; IndexError if it does not fit into the span there."""
-        number = int(np.flatnonzero((self._starts <= start) & (start < self._starts + self._lengths))[0])
-        stop = start + (frames - 1) * stride + 1
-        if stop > self.spans[number].stop:
-            raise IndexError(
-                f"{frames} frames at stride {stride} from {start} leave the shot {self.spans[number]}"
-            )
-        return self._read(np.arange(start, stop, stride), number)
-
     def disjoint(self, frames: int, stride: int = 1) -> list[tuple[int, int]]:
         """All windows that share no frame, for evaluation: (start, stop) in the store."""
         return disjoint_windows(self.spans, frames, stride)
@@ -284,11 +265,6 @@ class Windows:
         phase = (period - offset if backwards else offset) + np.arange(frames)
         folded = phase % period
         return self._starts[number] + np.where(folded < length, folded, period - folded)
-
-    def _read(self, indices: np.ndarray, number: int) -> Window:
-        """Frames and times at `indices`, all within span `number`."""
-        label = self.spans[number].label
-        return Window(self._frames(indices), self._times(indices), -1 if label is None else label)
 
     def _frames(self, indices: np.ndarray) -> np.ndarray:
         """Frames T H W 3 at store indices."""

@@ -1,7 +1,7 @@
 """The one place that knows device, precision, threads and allocator. Everything else takes an `Engine`.
 
 In come uint8 frames `B T H W C`, numpy arrays and modules; out go tensors and modules on the device.
-lightning-fabric supplies the device, the autocast context and the backward pass.
+lightning-fabric supplies the device and the autocast context.
 
 - **Precision.** Weights are always fp32. `bf16` is autocast; on a CPU it is 2 to 4 times faster where the
   units exist (AMX, AVX512-BF16) and slower elsewhere, so that `auto` measures it once, in under a second.
@@ -9,14 +9,12 @@ lightning-fabric supplies the device, the autocast context and the backward pass
   to 50 times slower, so that what else runs is looked at and said.
 - **Same seed, same bits.** Deterministic kernels; noise is drawn on the CPU whatever the device, so that
   seeds agree across devices. Bits differ between thread counts, hence `describe()` goes into the run.
-- **Adam is never fused.** After a double backward torch 2.13 can return gradients whose strides differ from
-  the parameter's, and `Adam(fused=True)` then updates the wrong elements without a word.
 """
 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -112,24 +110,6 @@ class Engine:
         """No autocast inside of it: for finite differences, which bf16 rounding would swamp."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of `loss` into `.grad`."""
-        self.fabric.backward(loss)
-
-    def adam(
-        self,
-        parameters: Iterable[nn.Parameter],
-        *,
-        learning_rate: float,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        eps: float = 1e-8,
-    ) -> torch.optim.AdamW:
-        """AdamW, never fused (see the head of this file). With `weight_decay=0` that is Adam."""
-        return torch.optim.AdamW(
-            parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, eps=eps, fused=False
-        )
-
     def tensor(self, array: np.ndarray) -> Tensor:
         """An array on the device; read-only arrays (memory maps) are copied."""
         source = np.ascontiguousarray(array)
@@ -157,12 +137,6 @@ class Engine:
     def synchronize(self) -> None:
         """Wait for the device: only timings need it."""
         _synchronize(self.device)
-
-
-def assign_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
-    """Put the results of `torch.autograd.grad` into `.grad` with each parameter's own strides."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
 
 def measure_bf16(device: torch.device) -> float | None:

@@ -3,6 +3,9 @@
 Muon (Jordan et al. 2024) replaces a matrix's momentum by its nearest semi-orthogonal matrix, found by five
 Newton-Schulz steps; a convolution's filter counts as an `out × (in·k·k)` matrix. `torch.optim.Muon` takes 2-D
 parameters only, and our encoder and decoder are convolutions (measured: docs/log.md), hence our own.
+
+Its Adam is not torch's fused one: after a double backward torch 2.13 can return gradients whose strides differ from
+the parameter's, and `Adam(fused=True)` then updates the wrong elements without a word.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Optimizers and random generators, taken apart into tensors and JSON for a checkpoint, and put back."""
+"""Optimizers, taken apart into tensors and JSON for a checkpoint, and put back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,18 +58,3 @@ def _as_before(now: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, An
     return {
         name: tuple(value) if isinstance(now.get(name), tuple) else value for name, value in saved.items()
     }
-
-
-def random_state(generator: torch.Generator | None = None) -> str:
-    """A generator's state (by default the global CPU one) as hex for JSON."""
-    state = torch.get_rng_state() if generator is None else generator.get_state()
-    return bytes(state.numpy()).hex()
-
-
-def set_random_state(text: str, generator: torch.Generator | None = None) -> None:
-    """Put back what `random_state` gave."""
-    state = torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
-    if generator is None:
-        torch.set_rng_state(state)
-    else:
-        generator.set_state(state)
