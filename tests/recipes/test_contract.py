@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_taken(
     with pytest.raises(InterruptedRun):
         train(footage, tmp_path / "run", recipe)
     assert not left
-    newest = checkpoint.newest(tmp_path / "run" / "checkpoints") / "model.safetensors"
+    newest = checkpoint.load_newest(tmp_path / "run" / "checkpoints").path / "model.safetensors"
     content = bytearray(newest.read_bytes())
     content[-5] ^= 1
     newest.write_bytes(content)

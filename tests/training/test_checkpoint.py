@@ -15,7 +15,7 @@ from torch import nn
 
 from reroll.errors import BusyError, CheckpointError, SpaceError
 from reroll.training import checkpoint
-from reroll.training.checkpoint import checkpoints, load, load_newest, newest, save, sweep
+from reroll.training.checkpoint import checkpoints, load, load_newest, save, sweep
 from reroll.training.lock import lock_run
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
@@ -44,8 +44,8 @@ def test_what_was_saved_is_loaded(saved, tmp_path):
         for name, value in group.items():
             assert torch.equal(loaded.tensors[stem][name], value)
             assert loaded.tensors[stem][name].dtype == value.dtype
-    assert newest(tmp_path) == saved
-    assert newest(tmp_path / "nowhere") is None
+    assert load_newest(tmp_path).path == saved
+    assert load_newest(tmp_path / "nowhere") is None
 
 
 def test_views_and_channels_last_tensors_can_be_saved(tmp_path):
@@ -122,7 +122,7 @@ def test_falls_back_and_says_why(tmp_path):
     assert "step-00000002/weights.safetensors: 0 bytes" in said[1]
     (paths[0] / "manifest.json").write_text("{}")
     with pytest.raises(CheckpointError, match="no usable checkpoint is left"):
-        newest(tmp_path)
+        load_newest(tmp_path)
 
 
 def test_an_unknown_format_is_refused_with_both_numbers(saved, monkeypatch, tmp_path):
@@ -144,8 +144,8 @@ def test_keeps_the_last_two_and_the_last_finite_one(tmp_path):
     save(tmp_path, 50, tensors(float("nan")), {})  # found out from the weights
     save(tmp_path, 60, tensors(), {}, finite=False)
     assert [p.name for p in checkpoints(tmp_path)] == ["step-00000030", "step-00000050", "step-00000060"]
-    assert newest(tmp_path).name == "step-00000060"
-    assert newest(tmp_path, finite_only=True).name == "step-00000030"
+    assert load_newest(tmp_path).path.name == "step-00000060"
+    assert load_newest(tmp_path, finite_only=True).path.name == "step-00000030"
 
 
 def test_keeps_the_last_planned_one_to_go_back_to(tmp_path):
@@ -163,7 +163,7 @@ def test_newest_is_by_step_not_by_clock(tmp_path):
     for step in (99_999_999, 100_000_000):
         save(tmp_path, step, tensors(), {})
     os.utime(tmp_path / "step-100000000", (0, 0))
-    assert newest(tmp_path).name == "step-100000000"
+    assert load_newest(tmp_path).path.name == "step-100000000"
 
 
 def test_a_step_saved_twice_never_overwrites(tmp_path):
@@ -260,7 +260,7 @@ def test_a_failing_disk_leaves_no_torso(tmp_path, saved, monkeypatch, code, kind
         save(tmp_path, 130, tensors(), {})
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == [saved]
-    assert newest(tmp_path) == saved
+    assert load_newest(tmp_path).path == saved
     assert save(tmp_path, 130, tensors(), {}).name == "step-00000130"  # goes on once there is room
 
 

@@ -134,22 +134,16 @@ def load(path: Path) -> Loaded:
     return Loaded(path, manifest["step"], finite, planned, tensors, state)
 
 
-def newest(root: Path, report: Report | None = None, *, finite_only: bool = False) -> Path | None:
+def load_newest(
+    root: Path, report: Report | None = None, *, finite_only: bool = False, planned_only: bool = False
+) -> Loaded | None:
     """The newest checkpoint that verifies, or None if there is none at all.
 
     Args:
         root: The directory of checkpoints.
         report: Is told, a line each, which newer ones were refused and why.
         finite_only: Pass over those marked as not finite.
-    """
-    loaded = load_newest(root, report, finite_only=finite_only)
-    return loaded.path if loaded else None
-
-
-def load_newest(
-    root: Path, report: Report | None = None, *, finite_only: bool = False, planned_only: bool = False
-) -> Loaded | None:
-    """As `newest`, and loaded (read and verified once); `planned_only` passes over those that were not planned.
+        planned_only: Pass over those that a signal or the clock made.
 
     Raises:
         CheckpointError: There are checkpoints, but not one of them verifies.

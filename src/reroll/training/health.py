@@ -26,7 +26,7 @@ ACTIONS = {
     "restless motion": "training goes on; if it lasts, --add-minutes, or sample with a lower --temperature",
     "divergence": "the rate falls to the stage's end and samples come from the averaged weights, which follow slowly",
 }
-"""What to do about each fault, unless the training loop says what it does."""
+"""What the training loop does about each fault, or what the user can."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,18 @@ class Health:
         return f"{self.kind}: {self.words}; {self.remedy}"
 
 
-def health(metrics: Sequence[Row], actions: Mapping[str, str] | None = None) -> list[Health]:
+def health(metrics: Sequence[Row]) -> list[Health]:
     """What is wrong, worst first; an empty list means nothing is known to be.
 
-    Args:
-        metrics: Recent rows, oldest first. Only those of the newest row's stage count.
-        actions: Fault → what is being done about it, where the loop does something.
+    Of `metrics`, recent rows with the oldest first, only those of the newest row's stage count.
     """
     if not metrics:
         return []
     stage = metrics[-1].get("stage")
     rows = list(takewhile(lambda row: row.get("stage") == stage, reversed(metrics)))[::-1]
     found = [finding for check in _CHECKS if (finding := check(rows))]
-    said = ACTIONS | dict(actions or {})
     return sorted(
-        (replace(finding, remedy=said[finding.kind]) for finding in found), key=lambda f: f.level != "fail"
+        (replace(finding, remedy=ACTIONS[finding.kind]) for finding in found), key=lambda f: f.level != "fail"
     )
 
 

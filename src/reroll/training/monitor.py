@@ -121,7 +121,6 @@ class Monitor:
         *,
         stages: Sequence[StageEstimate] = (),
         resumed_step: int = 0,
-        actions: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -129,14 +128,12 @@ class Monitor:
         console: Where to print; by default a new one on standard error.
         stages: The plan, for the ETA.
         resumed_step: Metrics beyond it are dropped: they will be written again.
-        actions: Fault → what the loop does about it, for the health line.
         clock: Monotonic seconds.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
         self.console = console or Console(stderr=True)
         self.pace = Pace(stages)
         self.findings: list[Health] = []
-        self._actions = actions
         self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
         self._clock = clock
         self._step = resumed_step
@@ -214,7 +211,7 @@ class Monitor:
 
     def _examine(self) -> None:
         before = {finding.kind for finding in self.findings}
-        self.findings = health(list(self._rows), self._actions)
+        self.findings = health(list(self._rows))
         for finding in self.findings:
             if finding.kind not in before:
                 self.say(f"health: {finding}.")
