@@ -68,6 +68,7 @@ BAD = [
     (2, "minutes", ["train", "clips", "-o", "new/run", *QUICK, "--minutes", "0.001"]),
     (2, "minutes", ["train", "clips", "-o", "new/run", "--minutes", "inf"]),
     (2, "--add-minutes", ["train", "clips", "-o", "new/run", "--add-minutes", "-3"]),
+    (2, "-o clips", ["train", "clips", "-o", "clips", *QUICK, "--steps", "6"]),
     (2, "notes.txt", ["train", "missing.mp4", "-o", "notes.txt/run"]),
     (2, "--steps", ["train", "clips", "-o", "new/run", "--steps", "0"]),
     (2, "--steps", ["train", "clips", *TRAIN, "--minutes", "1"]),

@@ -108,7 +108,7 @@ def train(
     RerollError (see `reroll.errors`).
     """
     paths = [footage] if isinstance(footage, str | Path) else list(footage)
-    _check_folder(Path(output))
+    _check_folder(Path(output), paths)
     if add_minutes is not None:
         _check_minutes("add-minutes", add_minutes)
     if options.get("minutes") is None and options.get("steps") is None:
@@ -133,11 +133,13 @@ def _check_minutes(option: str, minutes: float) -> None:
         raise UsageError(f"--{option} {minutes:g}: give a number above 0, at most {MOST_MINUTES:g}.")
 
 
-def _check_folder(output: Path) -> None:
-    """UsageError if a run or its parent folders would take the place of a file."""
+def _check_folder(output: Path, footage: Sequence[str | Path]) -> None:
+    """UsageError if a run, or a folder above it, would take the place of a file, or lie among the footage."""
     place = next(place for place in (output, *output.absolute().parents) if place.exists())
     if not place.is_dir():
         raise UsageError(f"-o {output}: {place} is a file; choose another folder for the run.")
+    if any(output.resolve() == Path(path).resolve() for path in footage):
+        raise UsageError(f"-o {output}: that is the footage; choose another folder for the run.")
 
 
 def _size(paths: Sequence[str | Path], run: Path, options: dict[str, Any], console: Console) -> int:

@@ -152,7 +152,7 @@ def extend(
 
     Args:
         run: The run's folder.
-        take: A video or a picture.
+        take: A video or a picture; it is brought to the run's size, cropped in the middle if its shape is another.
         output: The .mp4 file.
         seconds: How much is added.
         seed: Of the new frames.
@@ -230,7 +230,7 @@ def _print_inspection(found: api.FootageReport) -> None:
     lines = [
         *(f"  {some(names)}: {remark}" for remark, names in remarks.items()),
         *(f"skipped {item.path}: {item.reason}" for item in seen.skipped),
-        f"{seen.seconds:.1f} s in {seen.shots} shots of {seen.file_count} file(s)"
+        f"{seen.seconds:.1f} s in {_count(seen.shots, 'shot')} of {_count(seen.file_count, 'file')}"
         + (f", labels: {', '.join(seen.labels)}" if seen.labels else ""),
         f"motion: {seen.motion * 100:.2f} % of the short side a frame; dominant direction: {direction}",
         seen.mirror_reason,
@@ -239,6 +239,10 @@ def _print_inspection(found: api.FootageReport) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def main() -> None:

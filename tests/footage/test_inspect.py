@@ -102,14 +102,22 @@ def test_suspicious_files_say_why(tmp_path: Path):
     write_clip(tmp_path / "black.mp4", np.zeros((30, 96, 128, 3), np.uint8))
     write_clip(tmp_path / "paused.mp4", with_still(20, 40, 20))
     write_clip(tmp_path / "brief.mp4", shaking(6, 96, 128))
+    write_clip(tmp_path / "frame.mp4", shaking(1, 96, 128))
     write_audio_only(tmp_path / "song.mp4")
     found = look(tmp_path)
     reasons = {Path(file.path).name: " ".join(file.suspicious) for file in found.files}
     assert "nothing moves" in reasons["still.mp4"]
     assert "almost black" in reasons["black.mp4"]
     assert "stills and repeats" in reasons["paused.mp4"]
-    assert "0.24 s long" in reasons["brief.mp4"]
+    assert reasons["brief.mp4"] == "only 0.24 s long"
+    assert reasons["frame.mp4"] == "a single frame"
     assert [Path(item.path).name for item in found.skipped] == ["song.mp4"]
+
+
+def test_motion_of_a_clip_of_few_frames_is_measured(tmp_path: Path):
+    found = look(write_clip(tmp_path / "few.mp4", panning(4, 96, 128)))
+    assert found.motion == pytest.approx(2 / 96, rel=0.25)
+    assert found.files[0].suspicious == ("only 0.16 s long",)
 
 
 def test_many_files_take_a_bounded_look(tmp_path: Path):

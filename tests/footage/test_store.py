@@ -161,6 +161,19 @@ def test_labels_are_subfolders_when_there_are_several(tmp_path: Path):
     assert take(root / "wave", tmp_path).labels == []
 
 
+def test_a_run_among_the_footage_is_not_footage(tmp_path: Path):
+    """Its previews would be, and the run could not go on: its footage had changed."""
+    write_clip(tmp_path / "a.mp4", shaking(10))
+    run = tmp_path / "run"
+    run.mkdir()
+    write_clip(run / "preview.mp4", shaking(10))
+    assert len(find_footage([tmp_path])[0]) == 2
+    (run / "run.json").write_text("{}")
+    files, skipped = find_footage([tmp_path])
+    assert [file.path.name for file in files] == ["a.mp4"]
+    assert "a run of reroll" in skipped[0].reason
+
+
 def test_most_of_the_footage_decides_the_shape(tmp_path: Path):
     folder = tmp_path / "footage"
     folder.mkdir()

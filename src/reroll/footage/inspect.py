@@ -215,7 +215,7 @@ def _inspect_file(
     complete = expected <= budget
     decoding = min(budget, max(1.0, expected))
     sample = _Sample(
-        frames_apart(1 / (seen.fps or 25.0)),
+        min(frames_apart(1 / (seen.fps or 25.0)), max(1, round(expected) - 1)),
         max(1, int(decoding // max(4, pairs))),
         max(1, int(decoding // KEPT_FRAMES)),
     )
@@ -302,7 +302,9 @@ def _suspicions(found: FileInspection, seen: Probe, kept: np.ndarray, damaged: i
         yield "nothing moves"
     if found.unique_share < 0.7 and found.frames_decoded >= 12:
         yield f"only {found.unique_share:.0%} of its frames differ from the one before: stills and repeats are dropped"
-    if found.complete and found.seconds < SHORT_SECONDS:
+    if found.frames_decoded == 1:
+        yield "a single frame"
+    elif found.complete and found.seconds < SHORT_SECONDS:
         yield f"only {found.seconds:.2f} s long"
     if found.complete and declared and found.seconds < 0.98 * declared and declared - found.seconds > 0.1:
         yield f"ends early: {found.seconds:.2f} s could be decoded of the {declared:.2f} s it declares"

@@ -79,7 +79,9 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
         path = Path(entry.path)
         if entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False) and (path / "run.json").is_file():
+            skipped.append(Skipped(path, "a run of reroll, whose previews are not footage"))
+        elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, skipped)
         elif entry.is_symlink() and os.path.isdir(path):
             skipped.append(Skipped(path, "a link to a folder is not followed; give that folder itself"))
