@@ -87,6 +87,23 @@ def test_checkpoints_by_the_clock_are_not_gone_back_to(footage, tmp_path, faulty
     assert_same(faulty, tmp_path / "run")
 
 
+def test_a_kill_right_after_going_back_does_not_go_on_from_what_was_left_behind(
+    footage, tmp_path, faulty, monkeypatch
+):
+    """Saved by the clock at 7, back to 6 after the fault, killed there: from 6 again, at half the rate."""
+
+    def fail_and_then_die():
+        happen(monkeypatch, {6: cut_power})
+        raise NonFiniteError("planted")
+
+    monkeypatch.setattr("reroll.training.loop.MOST_UNSAVED_SECONDS", 0.0)
+    happen(monkeypatch, {7: fail_and_then_die})
+    with pytest.raises(RuntimeError):
+        train(footage, tmp_path / "run")
+    train(footage, tmp_path / "run")
+    assert_same(faulty, tmp_path / "run")
+
+
 def test_a_kill_loses_no_more_than_the_clock_allows(footage, tmp_path, monkeypatch):
     monkeypatch.setattr("reroll.training.loop.MOST_UNSAVED_SECONDS", 0.0)
     happen(monkeypatch, {9: cut_power})

@@ -138,7 +138,7 @@ def time_model(
     trial = plan.model_copy(
         update={"stages": tuple(StagePlan(name=s.name, steps=1000) for s in recipe.stages)}
     )
-    trainer = Trainer(engine, recipe, model_config(model, recipe, store), store, windows, trial, seed)
+    trainer = Trainer(engine, recipe, model_config(model, recipe, store), windows, trial, seed)
     seconds = {}
     for index, stage in enumerate(recipe.stages):
         trainer.enter_stage(index, timing=True)

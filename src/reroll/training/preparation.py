@@ -81,8 +81,7 @@ def _session(
     started: float, add_minutes: float | None, console: Console,
 ) -> Session:  # fmt: skip
     """Networks, new or put back, and where the run stands."""
-    recipe, store = RECIPES[config.recipe], windows.store
-    trainer = Trainer(engine, recipe, record.model, store, windows, record.plan, config.seed)
+    trainer = Trainer(engine, RECIPES[config.recipe], record.model, windows, record.plan, config.seed)
     loaded = _put_back(trainer, run, console) if (run / "run.json").exists() else None
     if loaded is None:
         if config.init is not None:
@@ -91,7 +90,7 @@ def _session(
     state: dict[str, Any] = {} if loaded is None else loaded.state
     monitor = Monitor(run, console, stages=estimates(record.plan), resumed_step=trainer.global_step)
     session = Session(
-        run, record, trainer, monitor, _preview_windows(windows, store, parts), None,
+        run, record, trainer, monitor, _preview_windows(windows, parts), None,
         state.get("elapsed_seconds", 0.0), started, state.get("frames_seen", 0),
     )  # fmt: skip
     session.replay_events()
@@ -177,8 +176,9 @@ def _new_record(
     )  # fmt: skip
 
 
-def _preview_windows(windows: Windows, store: Store, parts: Split) -> np.ndarray:
+def _preview_windows(windows: Windows, parts: Split) -> np.ndarray:
     """A few fixed windows, held out where the footage allows it: uint8 `N T H W 3`."""
+    store = windows.store
     spans = parts.heldout or parts.train
     source = Windows(store, spans, seed=0, mirror=False)
     found = source.disjoint(WINDOW_FRAMES)

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from reroll.config import ModelConfig, Plan
-from reroll.footage import Store, Windows
+from reroll.footage import Windows
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.model import VideoModel
 from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
@@ -51,10 +51,9 @@ class Trainer:
     """Networks, their EMA, the current stage's optimizers; a recipe's `Context`."""
 
     def __init__(
-        self, engine: Engine, recipe: Recipe, config: ModelConfig, store: Store, windows: Windows, plan: Plan,
-        seed: int,
-    ) -> None:  # fmt: skip
-        self.engine, self.recipe, self.store, self.data = engine, recipe, store, windows
+        self, engine: Engine, recipe: Recipe, config: ModelConfig, windows: Windows, plan: Plan, seed: int
+    ) -> None:
+        self.engine, self.recipe, self.data = engine, recipe, windows
         self.plan, self.seed = plan, seed
         torch.manual_seed(seed)
         model = engine.setup(VideoModel(config))
