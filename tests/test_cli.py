@@ -77,6 +77,7 @@ BAD = [
     (2, "--size", ["train", "missing.mp4", *TRAIN, "--size", "33"]),  # said before any footage is read
     (2, "--size", ["train", "clips", *TRAIN, "--size", "auto"]),
     (2, "--seed", ["train", "clips", *TRAIN, "--seed", "-1"]),
+    (2, "--seed", ["train", "clips", *TRAIN, "--seed", "9" * 20]),
     (2, "--threads", ["train", "clips", *TRAIN, "--threads", "0"]),
     (2, "--recipe", ["train", "clips", *TRAIN, "--recipe", "diffusion"]),
     (2, "--device", ["train", "clips", *TRAIN, "--device", "abacus"]),
@@ -117,6 +118,7 @@ BAD = [
     (3, "a folder, not a file", ["extend", "vae", "empty", "-o", "longer.mp4"]),
     (3, "notes.mp4", ["extend", "vae", "notes.mp4", "-o", "longer.mp4"]),
     (3, "sound.mp4", ["extend", "vae", "sound.mp4", "-o", "longer.mp4"]),
+    (2, "the take itself", ["extend", "vae", "clips/clip0.mp4", "-o", "clips/../clips/clip0.mp4"]),
     (2, "longer.gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.gif"]),
     (2, "encoder", ["extend", "gan", "clips/clip0.mp4", "-o", "longer.mp4"]),
     (2, "--seconds", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--seconds", "-2"]),

@@ -205,6 +205,8 @@ class Generator:
     def extend_to(self, path: str | Path, take: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
         """`extend`, written as it is made."""
         settings, frames, record = self._extension(Path(take), seconds, options)
+        if Path(path).resolve() == Path(take).resolve():
+            raise UsageError(f"-o {path}: that is the take itself, which would be lost; choose another name.")
         return self._write(path, settings, frames, record)
 
     def settings(

@@ -59,7 +59,7 @@ class TrainingConfig(Frozen):
     steps: int | None = Field(default=None, gt=0)
     size: int = Field(default=64, ge=16, le=1024, multiple_of=2)
     model: Literal["auto", "s", "m", "l"] = "auto"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = Field(default=None, gt=0)

@@ -98,6 +98,13 @@ def test_times_are_not_mapped_and_may_be_replaced(tmp_path: Path):
         Store.open(store.path)
 
 
+def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path: Path):
+    path = write_clip(tmp_path / "clip.mp4", moving_square(10))
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UsageError, match="REROLL_CACHE"):
+        take(path, tmp_path)
+
+
 def test_a_missing_store_is_one_clear_line(tmp_path: Path):
     with pytest.raises(FootageError, match="no usable frame store"):
         Store.open(tmp_path / "nowhere")

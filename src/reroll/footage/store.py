@@ -87,8 +87,7 @@ def ingest(
     report = progress or (lambda _: None)
     skipped: list[Skipped] = []
     with _space_errors(cache):
-        (cache / "files").mkdir(parents=True, exist_ok=True)
-        (cache / "stores").mkdir(exist_ok=True)
+        _make_cache(cache)
         _sweep(cache)
         known, notes = _look_at_all(files, cache, skipped, report)
         if not known:
@@ -111,6 +110,19 @@ def _space_errors(cache: Path) -> Iterator[None]:
         free = shutil.disk_usage(cache).free >> 20
         raise SpaceError(
             f"the disk is full ({free} MB free): frames do not fit into {shown(cache)}; make room there"
+        ) from None
+
+
+def _make_cache(cache: Path) -> None:
+    try:
+        (cache / "files").mkdir(parents=True, exist_ok=True)
+        (cache / "stores").mkdir(exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UsageError(
+            f"frames cannot be kept in {shown(cache)} ({(error.strerror or str(error)).lower()}); set REROLL_CACHE to"
+            " a folder that can be written to"
         ) from None
 
 
