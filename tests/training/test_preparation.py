@@ -1,6 +1,7 @@
 """What is decided before the first step: plans, added minutes, what a new run takes over from an older one."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import reroll
 from reroll.errors import UsageError
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
-from reroll.training.budget import Timing, plan_stages, split_steps
+from reroll.training.budget import Timing, make_plan, plan_stages, split_steps
 from reroll.training.monitor import read_rows
 from reroll.training.session import Session
 from reroll.training.trainer import Trainer
@@ -76,6 +77,16 @@ def test_steps_are_as_many_as_asked(recipe, steps):
     for spec, stage in zip(stages, found, strict=True):
         assert stage.name == spec.name
         assert abs(stage.steps - steps * spec.share) <= len(stages)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(20, 2), (3, 1), (100_000, 250)])
+def test_a_plan_in_steps_is_not_long_without_a_checkpoint(steps, every):
+    store = SimpleNamespace(shots=[SimpleNamespace(start=0, stop=100)])
+    plan = make_plan(
+        None, RECIPES["gan"], store, None, fps=25.0, model="auto", seed=0, steps=steps, seconds_left=None, mirror=False,
+        started=0.0,
+    )  # fmt: skip
+    assert plan.checkpoint_every == every
 
 
 def test_shares_of_some_stages_fill_the_time():
