@@ -60,7 +60,7 @@ def train(
             session = prepare(config, run, old, cache_dir, started, add_minutes, console)
         except KeyboardInterrupt as stop:  # the command makes one of SIGTERM too, with its number
             raise InterruptedRun(
-                "stopped before the first step, there was nothing to save; the same command begins again.",
+                "stopped before any training, there was nothing to save; give the same command again.",
                 128 + int(*stop.args or [signal.SIGINT]),
             ) from None
         with _signals(session), session.monitor:
