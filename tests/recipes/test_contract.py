@@ -488,9 +488,10 @@ def changes(frames):
 
 @pytest.mark.parametrize("seconds", [1.0, 2.4])
 def test_loops_close(generator, seconds):
-    for seed in range(2):
-        steps, seam = changes(generator.sample(seconds, seed=seed, loop=True).frames)
-        assert seam <= np.quantile(steps, 0.95) + 0.05
+    """The seam is a change like the others: over a few seeds it is not always among the largest."""
+    rings = [changes(generator.sample(seconds, seed=seed, loop=True).frames) for seed in range(4)]
+    ranks = [float((steps + 0.05 < seam).mean()) for steps, seam in rings]
+    assert np.mean(ranks) < 0.9, ranks
 
 
 def test_temperature_and_steps_are_heard(generator, recipe):
