@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reroll.objectives.adversarial import SIGMA, augment, feature_loss, gradient_penalty, relativistic_loss
+from reroll.objectives.adversarial import (
+    SIGMA,
+    augment,
+    blur,
+    feature_loss,
+    gradient_penalty,
+    matching_loss,
+    relativistic_loss,
+)
 from reroll.parts.discriminator import Discriminator, Verdict
 
 logits = st.floats(-6, 6)
@@ -44,6 +52,32 @@ def test_feature_loss_is_zero_on_equal_features_and_has_no_scale():
     assert feature_loss(made, real) == pytest.approx(0.3, rel=0.01)
     louder = [Verdict(v.fine, v.wide, [50 * f for f in v.features]) for v in (made, real)]
     torch.testing.assert_close(feature_loss(*louder), feature_loss(made, real), rtol=1e-2, atol=1e-4)
+
+
+def test_matching_compares_averages_over_the_batch_at_each_place():
+    features = [torch.rand(4, 5, 3, 3) + 0.1]
+    real = Verdict(torch.zeros(1), torch.zeros(1), features)
+    shuffled = real._replace(features=[features[0][torch.tensor([2, 0, 3, 1])]])
+    assert matching_loss(shuffled, real) < 1e-6, "which window is which does not count"
+    elsewhere = real._replace(features=[features[0].flip(-1)])
+    assert matching_loss(elsewhere, real) > 0.01, "where things are does"
+
+
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 9.0])
+def test_blur_keeps_even_frames_and_spreads_a_point_by_sigma(sigma):
+    flat = torch.full((1, 2, 3, 12, 20), 0.3)
+    torch.testing.assert_close(blur(flat, sigma), flat)
+    point = torch.zeros(1, 1, 3, 81, 81)
+    point[..., 40, 40] = 1
+    row = blur(point, sigma)[0, 0, 0].sum(0)
+    places = torch.arange(81) - 40.0
+    assert row.sum() == pytest.approx(1, abs=1e-4)
+    assert (row * places.square()).sum().sqrt() == pytest.approx(sigma, rel=0.06)
+
+
+def test_no_blur_is_the_frames_themselves():
+    frames = torch.rand(1, 1, 3, 8, 8)
+    assert blur(frames, 0.1) is frames
 
 
 class Smooth(nn.Module):

@@ -79,6 +79,46 @@ def test_whitening_is_undone_by_decoding():
     torch.testing.assert_close(model.decode(model.whiten(raw)), model.decode_raw(raw), rtol=1e-4, atol=1e-4)
 
 
+def contents():
+    """Windows' mean latents that differ in two directions, one of them weak, and labels."""
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(2, 6, 4, 6, generator=generator)
+    amounts = torch.randn(256, 2, generator=generator) * torch.tensor([2.0, 0.5])
+    return 0.7 + torch.einsum("nk,kzhw->nzhw", amounts, directions), torch.arange(256) % 3
+
+
+def test_content_is_rebuilt_from_its_code():
+    content = VideoModel(config()).content
+    windows, labels = contents()
+    content.measure(windows, labels)
+    codes = content.encode(windows[:, None].expand(-1, 5, -1, -1, -1))
+    torch.testing.assert_close(content(codes), windows, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(codes, content.codes)
+    spread = codes.std(0)
+    assert spread[0] == pytest.approx(1, rel=0.02)
+    assert spread[1] < 0.5
+    assert spread[2:].max() < 1e-3
+
+
+def test_content_is_drawn_near_a_training_window_of_the_label():
+    content = VideoModel(config()).content
+    content.measure(*contents())
+    draws = torch.cat([content.draw(2, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    of_label = content.codes[content.labels == 2]
+    assert len(torch.cdist(draws, of_label).argmin(1).unique()) > 15, "seeds give different windows"
+    exact = content.draw(2, 0.0, torch.Generator().manual_seed(3))
+    assert torch.cdist(exact, of_label).min() < 1e-5
+    assert torch.cdist(exact, content.codes[content.labels != 2]).min() > 1e-5
+    assert torch.equal(exact, content.draw(2, 0.0, torch.Generator().manual_seed(3)))
+
+
+def test_windows_that_are_all_the_same_have_a_content_too():
+    content = VideoModel(config()).content
+    content.measure(torch.full((256, 6, 4, 6), 0.4), torch.full((256,), -1))
+    drawn = content(content.draw(-1, 1.0, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 0.4), atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 7])
 def test_decoding_in_chunks_equals_decoding_whole(chunk):
     decoder = awake(Decoder(WIDTHS, 6)).double()

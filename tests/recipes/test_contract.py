@@ -618,3 +618,14 @@ def test_the_configuration_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match="epochs"):
         TrainingConfig(footage=("a",), epochs=3)
     assert json.loads(TrainingConfig(footage=("a",)).model_dump_json())["recipe"] == "vaegan"
+
+
+@pytest.mark.parametrize("name", ["vae", "vaegan"])
+def test_a_low_frame_rate_is_every_so_many_frames_of_a_higher_one(runs, name):
+    """Keyframes are no farther apart than what the MotionPrior was trained on."""
+    generator = reroll.load(runs(name))
+    rate = 1 / (3 * generator.sampler.key_gap_seconds)
+    slow = generator.sample(6 / rate, seed=2, fps=rate).frames
+    fast = generator.sample(6 / rate, seed=2, fps=3 * rate).frames
+    assert len(slow) == 6
+    assert np.array_equal(slow, fast[::3][:6])

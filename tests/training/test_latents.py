@@ -137,3 +137,14 @@ def test_statistics_outlive_going_back_to_before_they_were_measured(footage, tmp
     assert left == []
     ema = checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors["ema"]
     assert not torch.equal(ema["latent_scale"], torch.ones_like(ema["latent_scale"]))
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_content_is_the_same_from_kept_and_from_encoded_latents(engine, model, store, mirror):
+    drawing, codes = windows(store, mirror=mirror), []
+    cache = take_in(engine, model, drawing)
+    for kept in (cache, None):
+        latents.measure_content(engine, model, drawing, kept, 8, (1, 2))
+        codes.append(model.content.codes.clone())
+        assert codes[-1][:, 0].std() == pytest.approx(1, rel=0.05)
+    torch.testing.assert_close(codes[0].abs(), codes[1].abs(), atol=2e-2, rtol=2e-2)

@@ -138,3 +138,14 @@ def test_the_trap_is_still_there():
     """If this fails, torch returns gradients in the parameter's strides again and the note can go."""
     weight = nn.Parameter(drawn(16, 8, 3, 3))
     assert gradient_after_double_backward(weight).stride() != weight.stride()
+
+
+def test_adam_takes_the_matrices_it_is_given():
+    """An orthogonal update of a matrix with one gradient direction has many; Adam's keeps equal rows equal."""
+    weight = torch.nn.Parameter(torch.zeros(16, 16))
+    gradient = torch.randn(16, generator=torch.Generator().manual_seed(0)).expand(16, 16)
+    optimizer = Muon([weight], 0.01, adam=[weight])
+    weight.grad = gradient.clone()
+    optimizer.step()
+    torch.testing.assert_close(weight.data, weight.data[:1].expand(16, 16))
+    assert "mean" in optimizer.state[weight]

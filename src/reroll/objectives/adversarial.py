@@ -33,6 +33,17 @@ def feature_loss(generated: Verdict, real: Verdict) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def matching_loss(generated: Verdict, real: Verdict) -> Tensor:
+    """Distance of the discriminator's features at each place, averaged over the batch (feature matching, Salimans et
+    al. 2016), each depth scaled by its own size: what is where, for a generator that is far off."""
+    terms = [
+        (a.float().mean(0) - b.detach().float().mean(0)).abs().mean()
+        / (b.detach().float().abs().mean() + 1e-4)
+        for a, b in zip(generated.features, real.features, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
 def gradient_penalty(
     discriminator: Callable[[Tensor, Tensor], Verdict], frames: Tensor, times: Tensor, generator: Generator
 ) -> Tensor:
@@ -47,6 +58,19 @@ def gradient_penalty(
     for a, b in ((here.fine, there.fine), (here.wide, there.wide)):
         penalty = penalty + ((b.flatten(1).mean(1) - a.flatten(1).mean(1)) / SIGMA).square().mean()
     return penalty
+
+
+def blur(frames: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of `B T 3 H W` by `sigma` pixels, edges repeated; under 0.2 pixels the frames themselves."""
+    if sigma < 0.2:
+        return frames
+    radius = int(3 * sigma + 0.5)
+    taps = torch.arange(-radius, radius + 1, device=frames.device)
+    kernel = torch.exp(-0.5 * (taps / sigma).square())
+    kernel = (kernel / kernel.sum()).expand(3, 1, -1)
+    flat = F.pad(frames.flatten(0, 1), [radius] * 4, mode="replicate")
+    flat = F.conv2d(flat, kernel[:, :, :, None], groups=3)
+    return F.conv2d(flat, kernel[:, :, None], groups=3).unflatten(0, frames.shape[:2])
 
 
 def augment(frames: Tensor, strength: float, generator: Generator) -> Tensor:

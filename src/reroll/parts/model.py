@@ -6,7 +6,7 @@ whitened: mean 0 and variance 1 per channel over the footage.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from reroll.config import ModelConfig
 from reroll.parts.decoder import Decoder
@@ -14,6 +14,66 @@ from reroll.parts.encoder import STRIDE, Encoder
 from reroll.parts.motion_prior import PATCH, MotionPrior
 
 GRID = STRIDE * PATCH
+CONTENT_WINDOWS, CONTENT_DIMENSIONS = 256, 16
+CONTENT_NOISE = 0.15
+"""Width of the kernel around a training window's code, in standard deviations of the first component."""
+
+
+class Content(nn.Module):
+    """What is in a window, apart from how it moves: the mean of its latents over time, in a few components.
+
+    Which clip a new window is of shows in noise only when all its thousands of dimensions are taken together, which a
+    young MotionPrior cannot do: it gives every seed the same clip, or a mixture of several. So a new window begins
+    with a content drawn from the footage's own (the content code of MoCoGAN, Tulyakov et al. 2018, with a prior that
+    is a kernel density of the training windows' codes), and the MotionPrior sees it as a blurred picture.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    codes: Tensor
+    labels: Tensor
+
+    def __init__(self, latent_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(latent_shape))
+        self.register_buffer("basis", torch.zeros(CONTENT_DIMENSIONS, *latent_shape))
+        self.register_buffer("codes", torch.zeros(CONTENT_WINDOWS, CONTENT_DIMENSIONS))
+        self.register_buffer("labels", torch.full((CONTENT_WINDOWS,), -1))
+
+    @torch.no_grad()
+    def measure(self, windows: Tensor, labels: Tensor) -> None:
+        """Take principal components and codes from `CONTENT_WINDOWS` whitened latent windows' means `N Z h w` and their
+        labels `N`."""
+        flat = (windows - windows.mean(0)).flatten(1).cpu()
+        _, sizes, directions = torch.linalg.svd(flat, full_matrices=False)
+        count = min(CONTENT_DIMENSIONS, len(directions))
+        basis = torch.zeros(self.basis.shape).flatten(1)
+        basis[:count] = directions[:count] * (sizes[0] / len(flat) ** 0.5).clamp(min=1e-3)
+        self.mean.copy_(windows.mean(0))
+        self.basis.copy_(basis.view_as(self.basis))
+        self.labels.copy_(labels)
+        self.codes.copy_(self.encode(windows[:, None].to(self.mean.device)))
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """Codes `B k` of windows `B T Z h w`; over the footage the first component has variance 1, the others less."""
+        basis = self.basis.flatten(1)
+        apart = (latents.mean(1) - self.mean).flatten(1)
+        codes: Tensor = apart @ basis.T / basis[0].square().sum().clamp(min=1e-12)
+        return codes
+
+    def draw(self, label: int, temperature: float, generator: Generator) -> Tensor:
+        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise."""
+        fitting = torch.arange(CONTENT_WINDOWS)
+        if label >= 0 and bool((self.labels == label).any()):
+            fitting = (self.labels.cpu() == label).nonzero()[:, 0]
+        chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
+        noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
+        return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes `B k` → mean latents `B Z h w`."""
+        content: Tensor = self.mean + (codes @ self.basis.flatten(1)).unflatten(1, self.mean.shape)
+        return content
 
 
 class VideoModel(nn.Module):
@@ -29,10 +89,16 @@ class VideoModel(nn.Module):
         self.encoder = Encoder(config.decoder_widths, channels) if config.encoder else None
         self.decoder = Decoder(config.decoder_widths, channels)
         self.motion_prior = MotionPrior(
-            channels, config.prior_width, config.prior_depth, config.prior_heads, len(config.labels)
+            channels,
+            config.prior_width,
+            config.prior_depth,
+            config.prior_heads,
+            len(config.labels),
+            content=config.encoder,
         )
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_scale", torch.ones(channels))
+        self.content = Content(self.latent_shape) if config.encoder else None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

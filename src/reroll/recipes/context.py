@@ -6,7 +6,7 @@ everything else: data, schedule, precision, checks for non-finite values, averag
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from torch import Generator, Tensor, nn
@@ -40,6 +40,8 @@ class OptimizerSpec:
     betas: tuple[float, float] = (0.9, 0.99)
     muon: bool = True
     """Muon for matrices and filters, or Adam for all."""
+    adam: list[nn.Parameter] = field(default_factory=list)
+    """Those of them that are Adam's even so."""
     constant: bool = False
     """Whether the rate stays at its peak after the warm-up: two that compete must not slow down alone."""
 
@@ -103,6 +105,10 @@ class Recipe(Protocol):
     @property
     def stages(self) -> tuple[StageSpec, ...]:
         """In order."""
+
+    @property
+    def patience(self) -> float:
+        """How many times the steps of the `vae` it takes: the more, the sooner a smaller model is the better one."""
 
     @property
     def has_encoder(self) -> bool:

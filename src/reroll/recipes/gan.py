@@ -7,16 +7,18 @@ length have no windows and so no joints. A sample is noise → one step of the M
 import torch
 from torch import Tensor
 
-from reroll.objectives.adversarial import relativistic_loss
+from reroll.objectives.adversarial import blur, matching_loss, relativistic_loss
 from reroll.parts.model import VideoModel
 from reroll.parts.noise import motion_noise
-from reroll.recipes import vae
+from reroll.recipes import adversary, vae
 from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
-from reroll.recipes.vaegan import discriminator_update, judge
 
-BATCH, FRAMES = 8, 3
+BATCH, FRAMES = 5, 3
 PENALTY_WEIGHT = 1.0
-"""Ten times the `vaegan`'s: here nothing but the Discriminator's gradient leads, and it has to be smooth."""
+"""Hundreds of times the `vaegan`'s: here nothing but the Discriminator's gradient leads, and it has to be smooth."""
+BLUR, BLUR_SHARE = 0.12, 0.6
+"""Blur of all the Discriminator sees at first, in heights of the picture, and the share of the stage in which it goes
+(Karras et al. 2021): what is where is learnt before what it looks like."""
 
 
 class Gan:
@@ -24,17 +26,16 @@ class Gan:
 
     name = "gan"
     stages = (StageSpec("adversarial", 1.0, repeats=True),)
+    patience = 10.0
     has_encoder = False
     has_discriminator = True
 
     def optimizers(self, stage: str, networks: Networks) -> dict[str, OptimizerSpec]:
         model = networks.model
-        assert networks.discriminator is not None
-        judged_by = list(networks.discriminator.parameters())
         made_by = [*model.motion_prior.parameters(), *model.decoder.parameters()]
         return {
-            "generator": OptimizerSpec(made_by, 7e-4, (0.0, 0.99)),
-            "discriminator": OptimizerSpec(judged_by, 5e-4, (0.0, 0.99), muon=False, constant=True),
+            "generator": OptimizerSpec(made_by, 7e-4, (0.0, 0.99), adam=adversary.shuffled(networks)),
+            "discriminator": adversary.optimizer(networks, 5e-4),
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
@@ -44,13 +45,19 @@ class Gan:
         noise = torch.stack([motion_noise(t, shape, context.generator) for t in real.times.cpu()])
         with context.autocast():
             generated = model.decode(one_step(model, context.to_device(noise), real.labels))
-        with torch.no_grad():
-            on_real = judge(context, real.data, real.times, real.labels)
-        loss = relativistic_loss(judge(context, generated, real.times, real.labels), on_real)
-        context.update("generator", {"adversarial": loss})
-        return discriminator_update(context, real, generated, real, PENALTY_WEIGHT) | {
-            "adversarial": loss.item()
-        }
+        sigma = BLUR * real.data.shape[-2] * max(0.0, 1 - context.progress / BLUR_SHARE)
+        of = adversary.contest(
+            context,
+            real._replace(data=blur(real.data, sigma)),
+            real._replace(data=blur(generated.detach(), sigma)),
+        )
+        loss = relativistic_loss(of.on_generated, of.on_real)
+        match = matching_loss(of.on_generated, of.on_real)
+        gradient = of.gradient(loss + match)
+        logged = adversary.discriminator_update(context, of, PENALTY_WEIGHT)
+        # A Gaussian is symmetric: blurring the gradient is going back through the blur, but for the edges.
+        context.update("generator", {}, (generated, blur(gradient, sigma)))
+        return logged | {"adversarial": loss.item(), "matching": match.item()}
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:

@@ -10,15 +10,16 @@ A sample depends on its seed and settings only: each has its own generator and i
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from reroll.objectives.flow import FREE_SHIFT, GIVEN_SHIFT, denoise, guided, schedule
+from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise, guided, schedule
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -57,8 +58,18 @@ class Sampler:
         """Chunks of uint8 `T H W 3`, `settings.frames` in all.
 
         `given` are whitened latents `1 T Z h w` of real frames at `settings.fps` that come directly before the
-        first frame (and are not returned): the clip goes on from them.
+        first frame (and are not returned): the clip goes on from them. Frame rates below the keyframes' are made at
+        a multiple, which the MotionPrior was trained at, and thinned out.
         """
+        thin = max(1, math.ceil(1 / (self.key_gap_seconds * settings.fps) - 1e-6))
+        if thin > 1 and given is None and self.model.encoder is not None:
+            dense = replace(settings, frames=settings.frames * thin, fps=settings.fps * thin)
+            at = 0
+            for chunk in self.frames(dense):
+                if len(kept := chunk[-at % thin :: thin]):
+                    yield kept
+                at += len(chunk)
+            return
         with torch.no_grad():
             if self.model.encoder is None:
                 latents = self._from_noise(settings)
@@ -111,42 +122,49 @@ class Sampler:
         self, settings: SampleSettings, spacing: int, generator: Generator, given: Tensor | None
     ) -> Iterator[Tensor]:
         """Keyframes `1 1 Z h w` without end, `spacing` frames apart; given ones: only the last comes out."""
-        known = self._no_frames()
-        if given is not None:
+        known, content = self._no_frames(), None
+        if given is None:
+            content = self._content(settings, generator)
+        else:
             known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
             yield known[:, -1:]
         while True:
             new = self.window_frames - known.shape[1]
             times = torch.arange(self.window_frames) * (spacing / settings.fps)
-            window = self._denoise(known, new, times, settings, generator)
+            window = self._denoise(known, new, times, settings, generator, content)
+            content = None  # the frames that are given from now on show it
             for index in range(known.shape[1], window.shape[1]):
                 yield window[:, index : index + 1]
             known = window[:, -(self.window_frames // 2) :]
 
     def _between(
-        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
-    ) -> Tensor:
-        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before."""
+        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
+        future: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before and after."""
         if spacing == 1:
             return torch.cat(keys[1:], 1)
-        before, count = past.shape[1], (len(keys) - 1) * spacing + 1
-        known = torch.zeros(1, before + count, *self.model.latent_shape, device=past.device)
-        given = torch.zeros(before + count, dtype=torch.bool)
+        future = self._no_frames() if future is None else future
+        before, last = past.shape[1], past.shape[1] + (len(keys) - 1) * spacing
+        known = torch.zeros(1, last + 1 + future.shape[1], *self.model.latent_shape, device=past.device)
+        given = torch.zeros(known.shape[1], dtype=torch.bool)
         known[:, :before], given[:before] = past, True
-        known[:, before::spacing], given[before::spacing] = torch.cat(keys, 1), True
-        times = torch.arange(before + count) / settings.fps
+        known[:, before : last + 1 : spacing], given[before : last + 1 : spacing] = torch.cat(keys, 1), True
+        known[:, last + 1 :], given[last + 1 :] = future, True
+        times = torch.arange(len(given)) / settings.fps
         window = self._fill(known, given, times, settings, generator, max(1, settings.denoise_steps // 2))
-        return window[:, before + 1 :]
+        return window[:, before + 1 : last + 1]
 
     def _denoise(
-        self, known: Tensor, new: int, times: Tensor, settings: SampleSettings, generator: Generator
-    ) -> Tensor:
+        self, known: Tensor, new: int, times: Tensor, settings: SampleSettings, generator: Generator,
+        content: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """`known` frames followed by `new` ones."""
         count = known.shape[1] + new
         padded = torch.zeros(1, count, *self.model.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
         given = torch.arange(count) < known.shape[1]
-        return self._fill(padded, given, times, settings, generator, settings.denoise_steps)
+        return self._fill(padded, given, times, settings, generator, settings.denoise_steps, content)
 
     def _fill(
         self,
@@ -156,6 +174,7 @@ class Sampler:
         settings: SampleSettings,
         generator: Generator,
         steps: int,
+        content: Tensor | None = None,
     ) -> Tensor:
         """Denoise the frames of `1 T Z h w` that are not `given` (`T` bool)."""
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
@@ -165,7 +184,7 @@ class Sampler:
                 self.model.motion_prior, noise, self._to(times.float()[None]),
                 self._to(torch.tensor([settings.label])), steps=steps,
                 given=self._to(given)[None, :, None, None].expand(1, -1, rows, columns), known=known,
-                guidance=settings.guidance, shift=GIVEN_SHIFT if bool(given.any()) else FREE_SHIFT,
+                guidance=settings.guidance, content=content, logits=GIVEN_RANGE if bool(given.any()) else FREE_RANGE,
             )  # fmt: skip
 
     # Latents of a loop
@@ -176,15 +195,17 @@ class Sampler:
         count = max(2, round(settings.frames / settings.fps / self.key_gap_seconds))
         places = [round(i * settings.frames / count) for i in range(count)]
         keys = self._ring(count, settings, generator)
-        past = self._no_frames()
+        past, first = self._no_frames(), None
         for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
             pair = [keys[:, index : index + 1], keys[:, (index + 1) % count : (index + 1) % count + 1]]
             if there == here:
                 continue
-            fine = self._between(past, pair, there - here, settings, generator)
+            future = first if index == count - 1 else None
+            fine = self._between(past, pair, there - here, settings, generator, future)
             piece = torch.cat([pair[0], fine[:, :-1]], 1)
             yield piece
             past = torch.cat([past, piece], 1)[:, -GIVEN_FINE:]
+            first = piece[:, 1 : GIVEN_FINE + 1] if first is None else first
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
         """A closed ring of keyframes `1 count Z h w`."""
@@ -192,6 +213,7 @@ class Sampler:
         gap = settings.frames / settings.fps / count
         times = self._to((torch.arange(length) * gap).float()[None])
         ring = self.engine.noise((1, count, *self.model.latent_shape), generator) * settings.temperature
+        content = self._content(settings, generator)
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
         weights = self._to(torch.hann_window(length + 2, periodic=False)[1:-1])[None, :, None, None, None]
         label = self._to(torch.tensor([settings.label]))
@@ -203,7 +225,13 @@ class Sampler:
                 place = (torch.arange(length) + start + offset) % count
                 with self.engine.autocast():
                     velocity = guided(
-                        self.model.motion_prior, ring[:, place], levels, times, label, settings.guidance
+                        self.model.motion_prior,
+                        ring[:, place],
+                        levels,
+                        times,
+                        label,
+                        settings.guidance,
+                        content,
                     )
                 total[:, place] += velocity * weights
                 weight[:, place] += weights
@@ -250,6 +278,13 @@ class Sampler:
         with self.engine.autocast():
             frames = self.model.decode(latents)[0]
         return self.engine.pixels(frames)
+
+    def _content(self, settings: SampleSettings, generator: Generator) -> Tensor:
+        """What a new clip shows, `1 Z h w`."""
+        content = self.model.content
+        assert content is not None
+        shown: Tensor = content(content.draw(settings.label, settings.temperature, generator))
+        return shown
 
     def _spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""

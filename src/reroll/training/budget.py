@@ -207,11 +207,12 @@ def make_plan(
         )  # fmt: skip
     assert seconds_left is not None
     deadline = started + seconds_left
-    first: ModelName = "s" if model == "auto" and seconds_left < 600 else base.model
+    short = seconds_left < 600 * recipe.patience
+    first: ModelName = "s" if model == "auto" and short else base.model
     timing = time_model(engine, recipe, first, store, windows, base, seed)
     if model == "auto":
         left = (deadline - time.monotonic()) * RESERVE
-        best = largest_model(lambda model: timing.scaled(model).steps(recipe, left))
+        best = largest_model(lambda model: timing.scaled(model).steps(recipe, left / recipe.patience))
         if best != first:
             timing = time_model(engine, recipe, best, store, windows, base, seed)
     stages = plan_stages(recipe.stages, timing, deadline - time.monotonic())

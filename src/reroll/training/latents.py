@@ -5,7 +5,7 @@ In: windows over the spans that are trained on; held-out frames are neither enco
 means `N Z h w`, their statistics, and a cache of them whitened, which a drawn window is looked up in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reroll.footage import Windows
 from reroll.footage.dataset import Draw
-from reroll.parts.model import VideoModel
+from reroll.parts.model import CONTENT_WINDOWS, VideoModel
 from reroll.training.engine import Engine
 
 CACHE_BYTES = 512 << 20
@@ -97,3 +97,23 @@ def take_in(
         for part in latents.split(ENCODE_FRAMES):  # in place: there may be hundreds of megabytes
             part.copy_(model.whiten(part.to(engine.device)))
     return LatentCache(frames, tuple(kept))
+
+
+@torch.no_grad()
+def measure_content(
+    engine: Engine, model: VideoModel, windows: Windows, cache: LatentCache | None, frames: int,
+    strides: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Set what `model` knows of the footage's content from random training windows, a few frames of each."""
+    assert model.content is not None
+    drawn = windows.draw(0, batch=CONTENT_WINDOWS, frames=frames, strides=strides)
+    seen = replace(drawn, indices=drawn.indices[:, frames // 8 :: max(1, frames // 4)])
+    if cache is not None:
+        found = cache.windows(seen)
+    else:
+        found = torch.empty(*seen.indices.shape, *model.latent_shape)
+        for mirrored in np.unique(seen.mirrored):
+            rows = np.flatnonzero(seen.mirrored == mirrored)
+            raw = encode(engine, model, windows, seen.indices[rows].ravel(), bool(mirrored))
+            found[rows] = model.whiten(raw.to(engine.device)).cpu().view(len(rows), *found.shape[1:])
+    model.content.measure(found.mean(1), torch.from_numpy(seen.labels))

@@ -22,7 +22,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
@@ -41,12 +41,15 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         momentum: float = 0.95,
         matrices: bool = True,
+        adam: Iterable[Tensor] = (),
         compute: torch.dtype = torch.float32,
     ) -> None:
-        """Without `matrices` everything is Adam's. `compute` is the precision of the Newton-Schulz steps: bf16
+        """Without `matrices` everything is Adam's, and `adam` in any case. `compute` is the precision of the
+        Newton-Schulz steps: bf16
         suffices (Jordan et al.), where it pays."""
         super().__init__(params, {"lr": lr, "betas": betas, "momentum": momentum})
         self.matrices, self.compute = matrices, compute
+        self.adam = {id(p) for p in adam}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -54,7 +57,8 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                if self.matrices and p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8:
+                large = p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8
+                if self.matrices and large and id(p) not in self.adam:
                     self._matrix_step(p, p.grad, group)
                 else:
                     self._adam_step(p, p.grad, group)

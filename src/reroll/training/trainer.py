@@ -6,7 +6,7 @@ random state has to be saved, and a resumed run draws what an uninterrupted one 
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -95,7 +95,7 @@ class Trainer:
         self.specs = self.recipe.optimizers(self.stage_name, self.networks)
         self.optimizers = {
             name: Muon(
-                spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon,
+                spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon, adam=spec.adam,
                 compute=self.engine.compute_dtype,
             )
             for name, spec in self.specs.items()
@@ -136,10 +136,14 @@ class Trainer:
             self._encoder = {name: value.clone() for name, value in now.items()}
             self._cache = None
             self._cache = latents.take_in(self.engine, model, windows, measured=measured)
-            self._statistics = model.latent_mean.clone(), model.latent_scale.clone()
+            if not measured:
+                latents.measure_content(
+                    self.engine, model, windows, self._cache, self.plan.window_frames, self.plan.strides
+                )
+            self._statistics = {name: value.clone() for name, value in model.named_buffers()}
         for owner in (model, self.ema):
-            owner.latent_mean.copy_(self._statistics[0])
-            owner.latent_scale.copy_(self._statistics[1])
+            for name, value in owner.named_buffers():
+                value.copy_(self._statistics[name])
 
     def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """For a checkpoint: tensors of networks, averages and optimizers, and the rest for JSON."""
@@ -218,9 +222,11 @@ class Trainer:
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise NonFiniteError(f"{self.stage_name}: {name} is {term.item()}")
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        roots: Sequence[Tensor] = [total] if extra is None else [total, extra[0]]
-        gradients = None if extra is None else [torch.ones_like(total), extra[1]]
+        roots: list[Tensor] = [term.float() for term in terms.values()]
+        gradients: list[Tensor | None] = [None] * len(roots)
+        if extra is not None:
+            roots.append(extra[0])
+            gradients.append(extra[1])
         parameters = self.specs[optimizer].parameters
         for parameter in parameters:
             parameter.grad = None
