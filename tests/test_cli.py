@@ -12,6 +12,7 @@ from footage_maker import shaking, write_audio_only, write_clip
 from toy import run_in
 
 from reroll import cli
+from reroll.__main__ import main as start
 from reroll.errors import UsageError
 from reroll.export.media import read_record
 from reroll.footage import read_clip
@@ -71,6 +72,8 @@ BAD = [
     (2, "-o clips", ["train", "clips", "-o", "clips", *QUICK, "--steps", "6"]),
     (2, "notes.txt", ["train", "missing.mp4", "-o", "notes.txt/run"]),
     (2, "--steps", ["train", "clips", "-o", "new/run", "--steps", "0"]),
+    (2, "--steps 5.5: give a whole", ["train", "clips", "-o", "new/run", "--steps=5.5"]),
+    (2, "--size 64.5: give a whole", ["train", "clips", "-o", "new/run", "--size", "64.5"]),
     (2, "--steps", ["train", "clips", *TRAIN, "--minutes", "1"]),
     (2, "--size", ["train", "clips", *TRAIN, "--size", "8"]),
     (2, "--size", ["train", "clips", *TRAIN, "--size", "big"]),
@@ -96,12 +99,15 @@ BAD = [
     (4, "clips", ["sample", "clips", "-o", "out"]),
     (4, "damaged", ["sample", "damaged", "-o", "out"]),
     (4, "run.json", ["sample", "clips/clip0.mp4", "-o", "out"]),
+    (4, "gan/run.json: that is a file", ["sample", "gan/run.json", "-o", "out"]),
     (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "many"]),
     (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "-3"]),
     (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "9-3"]),
     (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "1-"]),
     (2, "--seed", ["sample", "gan", "-o", "out", "--seed", "99999999999999999999"]),
     (2, "--count", ["sample", "gan", "-o", "out", "--count", "0"]),
+    (2, "--count 1.5: give a whole", ["sample", "gan", "-o", "out", "--count", "1.5"]),
+    (2, "--denoise-steps 2.5: give a whole", ["sample", "gan", "-o", "out", "--denoise-steps", "2.5"]),
     (2, "--label", ["sample", "gan", "-o", "out", "--label", "cat"]),
     (2, "--seconds", ["sample", "gan", "-o", "out", "--seconds", "0"]),
     (2, "--seconds", ["sample", "gan", "-o", "out", "--seconds", "long"]),
@@ -146,6 +152,7 @@ def test_what_is_wrong_is_one_line(place, code, named, arguments):
     assert lines[0].startswith("reroll: ")
     assert named in lines[0]
     assert "Traceback" not in said
+    assert "Errno" not in said
     assert everything(place) == before, "nothing is left behind"
 
 
@@ -219,6 +226,16 @@ def test_extend(place, tmp_path):
     assert read_record(tmp_path / "longer.mp4")["guidance"] == 2
     assert printed.strip() == str(tmp_path / "longer.mp4")
     assert len(read_clip(tmp_path / "longer.mp4", 32, 44)[0]) == 30
+
+
+def test_extend_says_what_is_cropped(place, tmp_path):
+    take = write_clip(tmp_path / "tall.mp4", shaking(12, 64, 44), fps=25)
+    code, _, said = run_in(
+        place, "extend", "vae", str(take), "--seconds", "0.2", "-o", str(tmp_path / "longer.mp4"),
+        "--denoise-steps", "2",
+    )  # fmt: skip
+    assert (code, said.count("\n")) == (0, 1)
+    assert said.startswith("note: tall.mp4 is 44x64, the run 44x32: 50% of its height is cropped")
 
 
 def test_inspect_prints_json_and_nothing_else(place):
@@ -323,3 +340,22 @@ def test_ctrl_c_anywhere_is_one_line(place, monkeypatch):
     code, _, said = run_in(place, "sample", "gan", "-o", "out")
     assert code == 130
     assert said.count("\n") == 1
+
+
+def test_ctrl_c_while_loading_is_one_line(tmp_path, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reroll.import_module", interrupted)  # torch, once a verb needs it
+    assert run_in(tmp_path, "inspect", ".") == (130, "", "reroll: stopped.\n")
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_one_line(monkeypatch, capsys):
+    class Loading:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "reroll.cli", Loading())
+    with pytest.raises(SystemExit) as end:
+        start()
+    assert (end.value.code, capsys.readouterr().err) == (130, "reroll: stopped.\n")

@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ SOURCE = Path(reroll.__file__).parent
 def test_exported_members():
     assert reroll.__all__ == ["Clip", "Generator", "RerollError", "inspect", "load", "report", "train"]
     assert all(hasattr(reroll, name) for name in reroll.__all__)
+    assert set(reroll.__all__) <= set(dir(reroll))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = reroll.nothing
+
+
+def test_what_takes_seconds_is_not_loaded_before_it_is_used():
+    program = "import sys, reroll.cli; print(*{'torch', 'numpy', 'av', 'cv2'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_members_of_a_generator_and_of_a_clip():

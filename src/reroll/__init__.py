@@ -1,7 +1,26 @@
-"""reroll: train a video generator on your own footage, and roll it again."""
+"""reroll: train a video generator on your own footage, and roll it again.
 
-from reroll.api import Generator, inspect, load, report, train
-from reroll.errors import RerollError
-from reroll.export.media import Clip
+Importing it takes no time: torch and all else is loaded when one of its names is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reroll.api import Generator, inspect, load, report, train
+    from reroll.errors import RerollError
+    from reroll.export.media import Clip
 
 __all__ = ["Clip", "Generator", "RerollError", "inspect", "load", "report", "train"]
+
+_HOMES = {"Clip": "reroll.export.media", "RerollError": "reroll.errors"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "reroll.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ clip.save("out/stream.mp4")
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +20,12 @@ import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
-from reroll.config import MOST_MINUTES, Frozen, TrainingConfig
+from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
 from reroll.errors import UsageError
 from reroll.evaluation.collect import write_report
 from reroll.export.media import Clip, VideoWriter
-from reroll.footage import decode, probe, read_picture, resize
+from reroll.footage import Probe, decode, probe, read_picture, resize
+from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
@@ -36,25 +38,6 @@ from reroll.training.run import RunRecord, load_model, read_record
 LONGEST_IN_MEMORY_BYTES = 2 << 30
 RESIDUAL_SECONDS = 0.6
 CONTEXT_KEYFRAMES = 8
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """How clips are sampled, whatever their length and seed; the options `sample` and `extend` share.
-
-    Args:
-        fps: Frames a second; by default those of the footage, or of the take that is extended.
-        label: One of the footage's labels.
-        denoise_steps: Steps of the motion prior: more is slower and may be better.
-        temperature: Below 1 calmer, above 1 wilder.
-        guidance: How strongly a label is held to; 1 is plain.
-    """
-
-    fps: float | None = None
-    label: str | None = None
-    denoise_steps: int = SampleSettings.denoise_steps
-    temperature: float = SampleSettings.temperature
-    guidance: float = SampleSettings.guidance
 
 
 class FootageReport(Frozen):
@@ -86,10 +69,7 @@ def report(
         if not other.is_file() and not (other / "report.json").is_file():
             raise UsageError(f"--compare {other}: no report there; make it with `reroll report {other}`.")
     generator = load(run, threads=threads)
-    page = write_report(
-        generator.run, generator.record, generator.sampler, others, samples,
-        SampleSettings.denoise_steps,
-    )  # fmt: skip
+    page = write_report(generator.run, generator.record, generator.sampler, others, samples)
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
     return page, verdict
 
@@ -107,6 +87,8 @@ def train(
     Without `minutes` and `steps`, 20 minutes. `size="auto"` is what `inspect` suggests for the minutes. Raises
     RerollError (see `reroll.errors`).
     """
+    started = time.monotonic()
+    seen: Inspection | None = None
     paths = [footage] if isinstance(footage, str | Path) else list(footage)
     _check_folder(Path(output), paths)
     if add_minutes is not None:
@@ -118,14 +100,17 @@ def train(
     if options.get("init") is not None:
         options["init"] = str(options["init"])
     if options.get("size") == "auto":
-        options["size"] = _size(paths, Path(output), options, console or Console(stderr=True))
+        options["size"], seen = _size(paths, Path(output), options, console or Console(stderr=True))
     try:
         config = TrainingConfig(footage=tuple(str(path) for path in paths), **options)
     except ValidationError as error:
         first = error.errors()[0]
         where = str(first["loc"][0]) if first["loc"] else "options"
         raise UsageError(f"--{where} {first.get('input')!r}: {first['msg'].lower()}.") from None
-    return _train(config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console)
+    return _train(
+        config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console, seen=seen,
+        started=started,
+    )  # fmt: skip
 
 
 def _check_minutes(option: str, minutes: float) -> None:
@@ -142,15 +127,19 @@ def _check_folder(output: Path, footage: Sequence[str | Path]) -> None:
         raise UsageError(f"-o {output}: that is the footage; choose another folder for the run.")
 
 
-def _size(paths: Sequence[str | Path], run: Path, options: dict[str, Any], console: Console) -> int:
-    """Pixels on the short side for `--size auto`: the size of the run that is there, or what is suggested."""
+def _size(
+    paths: Sequence[str | Path], run: Path, options: dict[str, Any], console: Console
+) -> tuple[int, Inspection | None]:
+    """Pixels on the short side for `--size auto`: the size of the run that is there, or what is suggested after an
+    inspection of the footage."""
     if (run / "run.json").exists():
-        return read_record(run).config.size
+        return read_record(run).config.size, None
     if options.get("minutes") is None:
         raise UsageError("--size auto: the size depends on the time; give --minutes, or a size with --steps.")
-    suggestion = inspect(paths, minutes=options["minutes"]).suggestion
+    found = inspect(paths, minutes=options["minutes"])
+    suggestion = found.suggestion
     console.print(f"note: --size {suggestion.size}: {suggestion.reason}", soft_wrap=True, highlight=False)
-    return suggestion.size
+    return suggestion.size, found.footage
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":
@@ -266,6 +255,8 @@ class Generator:
         if options.get("loop"):
             raise UsageError("extend makes no loops; use sample --loop.")
         about = probe(take)
+        if note := _cropping(take, about, self.record.model):
+            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
         rate = self.fps if about.is_picture or not about.fps else about.fps
         if options.get("fps") is None:
             options = {**options, "fps": rate}
@@ -312,6 +303,19 @@ class Generator:
                 f"a clip of {settings.frames} frames needs {needed / 1e9:.1f} GB as a whole; use sample_to or"
                 " extend_to, which write it as it is made."
             )
+
+
+def _cropping(take: Path, about: Probe, model: ModelConfig) -> str | None:
+    """What to say of a take whose shape is not the run's, of which only the middle is used."""
+    surplus = (about.width * model.height) / (about.height * model.width)  # above 1: too wide
+    side, length = ("width", model.width) if surplus > 1 else ("height", model.height)
+    lost = 1 - min(surplus, 1 / surplus)
+    if lost * length <= 1:  # rounding to whole pixels
+        return None
+    return (
+        f"note: {shown(take.name)} is {about.width}x{about.height}, the run {model.width}x{model.height}: {lost:.0%} of"
+        f" its {side} is cropped, the same on both sides."
+    )
 
 
 def _at_rate(take: Path, fps: float, height: int, width: int) -> Iterator[np.ndarray]:

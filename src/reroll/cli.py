@@ -1,6 +1,7 @@
 """The `reroll` command: one verb a function, each a thin face of `reroll.api`.
 
-Errors of ours become one line and their exit code; Ctrl-C during training saves first.
+Errors of ours become one line and their exit code; Ctrl-C during training saves first. Nothing here imports what takes
+seconds (torch, decoders) before a verb is run: help is quick, and Ctrl-C meanwhile is one line, too.
 """
 
 import io
@@ -10,30 +11,40 @@ from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, ArgumentCollection, Group, Parameter
 from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reroll import api
-from reroll.doctor import examine, exit_code, print_findings
+import reroll
+from reroll.config import SampleOptions
 from reroll.errors import RerollError, UsageError
-from reroll.footage.container import shown
-from reroll.footage.movement import DOMINANT
-from reroll.footage.notes import some
+
+if TYPE_CHECKING:
+    from reroll.api import FootageReport
+
+
+def _refuse_fractions(arguments: ArgumentCollection) -> None:
+    """Whole numbers are typed as such: cyclopts would round `--steps 5.5`."""
+    for argument in arguments:
+        for token in argument.tokens:
+            if isinstance(argument.value, int) and "." in token.value:
+                raise UsageError(f"{argument.name} {token.value}: give a whole number.")
+
 
 app = App(
     name="reroll",
     help="Train a video generator on your own footage, with a GAN, a VAE or both, and roll it again.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
+    group_parameters=Group("Parameters", validator=_refuse_fractions),
 )
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
-Sampling = Annotated[api.SampleOptions, Parameter(name="*")]
+Sampling = Annotated[SampleOptions, Parameter(name="*")]
 
 
 @app.command
@@ -44,7 +55,7 @@ def inspect(footage: Footage, /, *, minutes: float = 20.0, json: bool = False) -
         minutes: The time there is: for it the size and model are named that would be trained, and why.
         json: Print JSON and nothing else.
     """
-    found = api.inspect(footage, minutes=minutes)
+    found = reroll.inspect(footage, minutes=minutes)
     if json:
         print(dumps(found.model_dump(), indent=2))
         return
@@ -85,7 +96,7 @@ def train(
         precision: auto, fp32 or bf16; auto measures.
         threads: CPU threads; one per core by default.
     """
-    record = api.train(
+    record = reroll.train(
         footage, output, recipe=recipe, minutes=minutes, steps=steps, size=size, model=model, seed=seed,
         add_minutes=add_minutes, init=init, device=device, precision=precision, threads=threads,
     )  # fmt: skip
@@ -107,7 +118,7 @@ def sample(
     count: int = 1,
     seed: str = "0",
     loop: bool = False,
-    options: Sampling = api.SampleOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
@@ -129,7 +140,7 @@ def sample(
         raise UsageError(f"-o {output}: give a folder, or a file that ends in .mp4.")
     if single and len(seeds) > 1:
         raise UsageError(f"-o {output} is one file, and {len(seeds)} clips were asked for; give a folder.")
-    generator = api.load(run, device=device, threads=threads)
+    generator = reroll.load(run, device=device, threads=threads)
     for number in seeds:
         path = output if single else output / f"{run.name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
         print(generator.sample_to(path, seconds, seed=number, loop=loop, **asdict(options)))
@@ -144,7 +155,7 @@ def extend(
     output: Output = Path("longer.mp4"),
     seconds: float = 5.0,
     seed: int = 0,
-    options: Sampling = api.SampleOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
@@ -161,7 +172,7 @@ def extend(
     """
     if output.suffix.lower() != ".mp4":
         raise UsageError(f"-o {output}: give a file that ends in .mp4.")
-    generator = api.load(run, device=device, threads=threads)
+    generator = reroll.load(run, device=device, threads=threads)
     print(generator.extend_to(output, take, seconds, seed=seed, **asdict(options)))
 
 
@@ -177,7 +188,7 @@ def report(
         samples: How many clips are judged.
         threads: CPU threads; one per core by default.
     """
-    page, verdict = api.report(run, compare=compare or [], samples=samples, threads=threads)
+    page, verdict = reroll.report(run, compare=compare or [], samples=samples, threads=threads)
     print(verdict)
     print(page)
 
@@ -189,6 +200,8 @@ def doctor(*, make_room: Annotated[Path, Parameter(name="--runs")] = Path()) -> 
     Args:
         make_room: Where runs will be written.
     """
+    from reroll.doctor import examine, exit_code, print_findings
+
     findings = examine(make_room)
     print_findings(findings, Console())
     sys.exit(exit_code(findings))
@@ -210,8 +223,12 @@ def parse_seeds(text: str, count: int) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _print_inspection(found: api.FootageReport) -> None:
+def _print_inspection(found: "FootageReport") -> None:
     """The inspection as a person reads it."""
+    from reroll.footage.container import shown
+    from reroll.footage.movement import DOMINANT
+    from reroll.footage.notes import some
+
     console, seen = Console(), found.footage
     table = Table("file", "size", "fps", "length", "shots", "motion", box=None, pad_edge=False)
     remarks: dict[str, list[str]] = {}

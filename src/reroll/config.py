@@ -1,9 +1,10 @@
 """What a run is asked to be and what it was planned to be: frozen models, stored as `run.json` in the run.
 
 `TrainingConfig` is what the user said; `Plan` is what the minutes were turned into, once, by timing. Every
-schedule reads the plan's steps, never a clock.
+schedule reads the plan's steps, never a clock. `SampleOptions` are what a sample of a trained run is asked to be.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,25 @@ class TrainingConfig(Frozen):
     precision: str = "auto"
     threads: int | None = Field(default=None, gt=0)
     init: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How clips are sampled, whatever their length and seed; the options `sample` and `extend` share.
+
+    Args:
+        fps: Frames a second; by default those of the footage, or of the take that is extended.
+        label: One of the footage's labels.
+        denoise_steps: Steps of the motion prior: more is slower and may be better.
+        temperature: Below 1 calmer, above 1 wilder.
+        guidance: How strongly a label, and what is in a new clip, is held to; 1 is plain.
+    """
+
+    fps: float | None = None
+    label: str | None = None
+    denoise_steps: int = 24
+    temperature: float = 1.0
+    guidance: float = 1.0
 
 
 class StagePlan(Frozen):

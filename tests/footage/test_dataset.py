@@ -125,6 +125,28 @@ def test_mixed_rates_are_drawn_at_the_same_time_steps(tmp_path: Path):
     assert len(np.unique(gaps.round(4))) >= 3
 
 
+def test_fixed_windows_of_mixed_rates_have_the_same_time_steps(tmp_path: Path):
+    for fps in (24, 25, 30, 60):
+        write_clip(tmp_path / f"{fps}.mp4", shaking(3 * fps, seed=fps), fps=fps)
+    store = ingest(find_footage([tmp_path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    found = Windows(store, spans_of(store), seed=0, mirror=False).fixed(8)
+    gaps = [np.median(np.diff(store.timestamps[start:stop:step])) for start, stop, step in found]
+    np.testing.assert_allclose(gaps, 1 / np.median([24, 25, 30, 60]), rtol=0.16)
+    assert {step for _, _, step in found} == {1, 2}
+
+
+def test_held_out_windows_of_a_fast_file_are_counted_at_the_usual_rate(tmp_path: Path):
+    """The longest file is of 120 frames a second: at 30 a fifth of it has three windows, not eleven."""
+    write_clip(tmp_path / "fast.mp4", shaking(400), fps=120)
+    for number in range(2):
+        write_clip(tmp_path / f"{number}.mp4", shaking(20, seed=number + 1), fps=30)
+    store = ingest(find_footage([tmp_path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    parts = split(store, 8)
+    held = Windows(store, parts.heldout or parts.train, seed=0, mirror=False).fixed(8)
+    assert parts.heldout == []
+    assert max(step for _, _, step in held) == 4
+
+
 def test_mirroring_flips_whole_windows_half_the_time(store: Store):
     plain = Windows(store, spans_of(store), seed=0, mirror=False)
     mirrored = Windows(store, spans_of(store), seed=0, mirror=True)
@@ -162,10 +184,10 @@ def test_a_picture_is_held(store: Store):
 
 def test_fixed_windows(store: Store):
     windows = Windows(store, spans_of(store), seed=0, mirror=False)
-    found = windows.disjoint(8)
-    assert found[:5] == [(0, 8), (8, 16), (16, 24), (24, 32), (32, 40)]
-    assert found[5] == (40, 48)
-    assert windows.disjoint(8, 5) == [(0, 36)]
+    found = windows.fixed(8)
+    assert found[:5] == [(0, 8, 1), (8, 16, 1), (16, 24, 1), (24, 32, 1), (32, 40, 1)]
+    assert found[5] == (40, 48, 1)
+    assert windows.fixed(24, 6) == [(at, at + 24, 1) for at in (0, 6, 12, 49, 55)]
 
 
 def clips(folder: Path, count: int, frames: int, labels: int = 0) -> Store:

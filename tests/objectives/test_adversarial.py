@@ -75,6 +75,13 @@ def test_blur_keeps_even_frames_and_spreads_a_point_by_sigma(sigma):
     assert (row * places.square()).sum().sqrt() == pytest.approx(sigma, rel=0.06)
 
 
+@pytest.mark.parametrize("sigma", [0.8, 3.0, 6.0])
+def test_the_gradient_of_the_blur_is_the_blur_of_the_gradient(sigma):
+    """`gan` goes back through the blur in this way; the frames are smaller than the widest kernel."""
+    a, b = torch.randn(2, 1, 2, 3, 11, 14, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close((blur(a, sigma) * b).sum(), (a * blur(b, sigma)).sum(), rtol=1e-5, atol=1e-5)
+
+
 def test_no_blur_is_the_frames_themselves():
     frames = torch.rand(1, 1, 3, 8, 8)
     assert blur(frames, 0.1) is frames

@@ -1,5 +1,7 @@
 """Latents of the training footage: measured where it is trained, kept within bounds, encoded once."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import toy
 
 import reroll
 from reroll.config import ModelConfig
+from reroll.errors import InterruptedRun
 from reroll.footage import Span, Windows, find_footage, ingest
 from reroll.parts.model import VideoModel
 from reroll.training import checkpoint, latents
@@ -107,9 +110,9 @@ def test_frames_are_encoded_once_for_all_stages_on_latents(footage, tmp_path, mo
     encoded, entered = [], []
     original, enter = latents.encode, Trainer.enter_stage
 
-    def encode(engine, model, windows, frames, mirrored):
+    def encode(engine, model, windows, frames, mirrored, stopped):
         encoded.append((len(frames), mirrored))
-        return original(engine, model, windows, frames, mirrored)
+        return original(engine, model, windows, frames, mirrored, stopped)
 
     def enter_stage(self, stage, **options):
         enter(self, stage, **options)
@@ -120,6 +123,37 @@ def test_frames_are_encoded_once_for_all_stages_on_latents(footage, tmp_path, mo
     reroll.train(footage, tmp_path / "run", recipe="vaegan", steps=20, **toy.QUICK, **toy.silent())
     assert [name for name, _ in entered] == ["autoencoder", "adversarial", "prior", "finish"]
     assert len({mirrored for _, mirrored in encoded}) == len(encoded) == entered[2][1] == entered[3][1]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_signal_does_not_wait_until_all_is_encoded(footage, tmp_path, monkeypatch, at):
+    """While the statistics are measured, or after them, before the content is: saved is the end of the stage before."""
+    original, calls = latents.encode, []
+
+    def train(run):
+        reroll.train(footage, run, recipe="vae", steps=20, **toy.QUICK, **toy.silent())
+        return checkpoint.load_newest(run / "checkpoints").tensors
+
+    def encode(*arguments):
+        calls.append(arguments)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(latents, "CACHE_FRAMES", 0)
+    uninterrupted = train(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "encode", encode)
+        with pytest.raises(InterruptedRun, match="saved at step 8 of 20"):
+            train(tmp_path / "run")
+    assert len(calls) == at
+    saved = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
+    assert saved.step == 8
+    assert (saved.tensors["ema"]["latent_scale"] == 1).all()
+    resumed = train(tmp_path / "run")
+    for group, tensors in uninterrupted.items():
+        for name, value in tensors.items():
+            assert torch.equal(value, resumed[group][name]), f"{group}: {name}"
 
 
 def test_statistics_outlive_going_back_to_before_they_were_measured(footage, tmp_path, monkeypatch):
@@ -148,3 +182,12 @@ def test_content_is_the_same_from_kept_and_from_encoded_latents(engine, model, s
         codes.append(model.content.codes.clone())
         assert codes[-1][:, 0].std() == pytest.approx(1, rel=0.05)
     torch.testing.assert_close(codes[0].abs(), codes[1].abs(), atol=2e-2, rtol=2e-2)
+
+
+def test_every_label_has_contents_however_rare_it_is():
+    labels = np.zeros(4096, np.int64)
+    labels[[900, 3000]] = 1
+    rows = latents._of_every_label(labels, 256)
+    assert len(rows) == len(set(rows.tolist())) == 256
+    assert set(rows[labels[rows] == 1]) == {900, 3000}
+    assert (rows < 300).sum() > 200, "the others in the order they were drawn"

@@ -1,23 +1,26 @@
 """What is decided before the first step: plans, added minutes, what a new run takes over from an older one."""
 
 import io
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import toy
-from footage_maker import panning, write_clip
+from footage_maker import panning, shaking, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 import reroll
 from reroll.errors import UsageError
+from reroll.footage import Span, Split, Windows, find_footage, ingest, inspect_footage
 from reroll.recipes import RECIPES
-from reroll.training import checkpoint
+from reroll.training import checkpoint, preparation
 from reroll.training.budget import Timing, make_plan, plan_stages, split_steps
 from reroll.training.monitor import read_rows
+from reroll.training.preparation import _preview_windows
 from reroll.training.session import Session
 from reroll.training.trainer import Trainer
 
@@ -98,6 +101,19 @@ def test_shares_of_some_stages_fill_the_time():
         assert seconds == pytest.approx(930, rel=0.02)
 
 
+# Previews
+
+
+def test_previews_show_a_fast_file_at_the_speed_of_the_others(tmp_path):
+    for name, fps in (("a", 30), ("b", 30), ("c", 60)):
+        write_clip(tmp_path / f"{name}.mp4", shaking(2 * fps, seed=ord(name)), fps=fps)
+    store = ingest(find_footage([tmp_path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    fast = Span(store.files[2].start, store.files[2].stop)
+    windows = Windows(store, [fast], seed=0, mirror=False)
+    shown = _preview_windows(windows, Split([], [fast], ""))
+    assert np.array_equal(shown[0], store.frames(fast.start, fast.start + 31, 2))
+
+
 # Added minutes
 
 
@@ -170,6 +186,29 @@ def test_training_mirrors_as_inspect_says(tmp_path, logo, mirror):
     take = write_clip(tmp_path / "take.mp4", frames)
     assert reroll.inspect(take).footage.mirror == mirror
     assert train(take, tmp_path / "run", "gan", steps=2).plan.mirror == mirror
+
+
+# The size
+
+
+def test_size_auto_inspects_the_footage_once_and_within_the_minutes(footage, tmp_path, monkeypatch):
+    looked, began = [], []
+
+    def look(paths):
+        looked.append(time.monotonic())
+        return inspect_footage(paths)
+
+    def prepare(config, run, old, cache_dir, started, *rest):
+        began.append(started)
+        return preparation.prepare(config, run, old, cache_dir, started, *rest)
+
+    monkeypatch.setattr("reroll.api.inspect_footage", look)
+    monkeypatch.setattr(preparation, "inspect_footage", look)
+    monkeypatch.setattr("reroll.training.loop.prepare", prepare)
+    record = train(footage, tmp_path / "run", "gan", size="auto", minutes=0.05, model="s")
+    assert record.status == "finished"
+    assert len(looked) == 1
+    assert began[0] <= looked[0]
 
 
 # A new run from an older one's weights

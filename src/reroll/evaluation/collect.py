@@ -12,6 +12,7 @@ from reroll.evaluation.judge import evenly
 from reroll.evaluation.originality import Place
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
 from reroll.footage import Store, Windows, split
+from reroll.footage.dataset import usual_strides
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord
@@ -21,7 +22,7 @@ SAMPLE_SECONDS, LOOP_SECONDS = 6.0, 3.0
 
 
 def write_report(
-    run: Path, record: RunRecord, sampler: Sampler, compare: Sequence[Path], samples: int, denoise_steps: int
+    run: Path, record: RunRecord, sampler: Sampler, compare: Sequence[Path], samples: int
 ) -> Path:
     """Sample, measure, and write `report.html` and `report.json` into the run; the page's path.
 
@@ -37,21 +38,16 @@ def write_report(
         ) from None
     frames = record.plan.window_frames
     parts = split(store, frames)
-    train, places = _windows(store, Windows(store, parts.train, seed=0, mirror=False), frames, frames // 4)
+    train, places = _windows(Windows(store, parts.train, seed=0, mirror=False), frames, frames // 4)
     heldout = (
-        _windows(store, Windows(store, parts.heldout, seed=0, mirror=False), frames, frames)[0]
+        _windows(Windows(store, parts.heldout, seed=0, mirror=False), frames)[0]
         if parts.heldout
         else np.zeros((0, *train.shape[1:]), np.uint8)
     )
     length = max(frames, round(SAMPLE_SECONDS * record.fps))
-    base = SampleSettings(frames=length, fps=record.fps, denoise_steps=denoise_steps)
+    base = SampleSettings(frames=length, fps=record.fps)
     made = np.stack([_sample(sampler, base, seed) for seed in range(samples)])
-    looped = SampleSettings(
-        frames=max(8, round(LOOP_SECONDS * record.fps)),
-        fps=record.fps,
-        denoise_steps=denoise_steps,
-        loop=True,
-    )
+    looped = replace(base, frames=max(8, round(LOOP_SECONDS * record.fps)), loop=True)
     rebuilt, rebuilt_of = None, ""
     if record.model.encoder:
         originals = evenly(heldout if len(heldout) else train, MOST_REBUILT)
@@ -61,7 +57,8 @@ def write_report(
     given = ReportInput(
         run_dir=run, title=run.name, recipe=config.recipe,
         settings={"asked": config.model_dump(), "plan": record.plan.model_dump(), "machine": record.engine,
-                  "sampling": {"denoise_steps": denoise_steps, "seconds": SAMPLE_SECONDS, "seeds": f"0-{samples - 1}"}},
+                  "sampling": {"denoise_steps": base.denoise_steps, "seconds": SAMPLE_SECONDS,
+                               "seeds": f"0-{samples - 1}"}},
         fps=record.fps, samples=made, train_windows=train, heldout_windows=heldout, split_reason=record.split,
         metrics=read_rows(run / "metrics.jsonl"), events=read_rows(run / "events.jsonl"),
         health=[str(row["words"]) for row in read_rows(run / "events.jsonl") if row.get("kind") == "health"
@@ -83,24 +80,28 @@ def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:
     return np.concatenate(list(sampler.decode(sampler.encode(window))))
 
 
-def _windows(store: Store, windows: Windows, frames: int, step: int) -> tuple[np.ndarray, list[Place]]:
-    """Windows that begin every `step` frames (overlapping ones find a copy wherever it starts), and their places."""
-    starts = [at for span in windows.spans for at in range(span.start, span.stop - frames + 1, step)]
-    if not starts:
+def _windows(windows: Windows, frames: int, every: int | None = None) -> tuple[np.ndarray, list[Place]]:
+    """Windows that begin every so many frames (overlapping ones find a copy wherever it starts), and their places."""
+    store, found = windows.store, windows.fixed(frames, every)
+    if not found:
         batch = windows.batch(0, batch=8, frames=frames, strides=(1,))
         return batch.frames, [Place(Path(store.files[0].path).name, 0.0)] * 8
-    picked = [starts[i] for i in np.linspace(0, len(starts) - 1, min(MOST_WINDOWS, len(starts))).astype(int)]
+    picked = [found[i] for i in np.linspace(0, len(found) - 1, min(MOST_WINDOWS, len(found))).astype(int)]
     places = []
-    for at in picked:
-        file = next(f for f in store.files if f.start <= at < f.stop)
-        places.append(Place(Path(file.path).name, float(store.timestamps[at])))
-    return np.stack([store.frames(at, at + frames) for at in picked]), places
+    for start, _, _ in picked:
+        file = next(f for f in store.files if f.start <= start < f.stop)
+        places.append(Place(Path(file.path).name, float(store.timestamps[start])))
+    return np.stack([store.frames(*window) for window in picked]), places
 
 
 def _stretches(store: Store, length: int) -> list[np.ndarray]:
     """Up to three longer pieces of footage for watching."""
-    longest = sorted(store.shots, key=lambda shot: shot.start - shot.stop)[:3]
-    return [store.frames(shot.start, min(shot.stop, shot.start + length)) for shot in longest]
+    strides = usual_strides(store)
+    longest = sorted(store.shots, key=lambda shot: (shot.start - shot.stop) / strides[shot.file])[:3]
+    return [
+        store.frames(shot.start, min(shot.stop, shot.start + length * strides[shot.file]), strides[shot.file])
+        for shot in longest
+    ]
 
 
 def _commands(run: Path, record: RunRecord) -> list[str]:

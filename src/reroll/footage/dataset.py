@@ -72,6 +72,18 @@ def disjoint_windows(spans: Sequence[Span], frames: int, stride: int = 1) -> lis
     return [(at, at + extent) for span in spans for at in range(span.start, span.stop - extent + 1, extent)]
 
 
+def _paces(store: Store) -> np.ndarray:
+    """The frame rate of each file in multiples of the median of all."""
+    rates = np.asarray([file.fps for file in store.files])
+    return rates / np.median(rates)
+
+
+def usual_strides(store: Store) -> list[int]:
+    """The stride at which each file shows about as many frames a second as most do."""
+    strides: list[int] = np.maximum(1, np.rint(_paces(store))).astype(int).tolist()
+    return strides
+
+
 def _spans(shots: Sequence[Shot]) -> list[Span]:
     return [Span(shot.start, shot.stop, shot.label) for shot in shots]
 
@@ -102,6 +114,7 @@ def _split_by_clip(store: Store, window_frames: int) -> Split | None:
     order = sorted(
         range(len(store.files)), key=lambda i: hashlib.sha256(store.files[i].sha256.encode()).digest()
     )
+    strides = usual_strides(store)
     clips_left: dict[int | None, int] = {}
     for file in store.files:
         clips_left[file.label] = clips_left.get(file.label, 0) + 1
@@ -120,7 +133,7 @@ def _split_by_clip(store: Store, window_frames: int) -> Split | None:
         chosen.add(number)
         clips_left[file.label] -= 1
         frames += count
-        windows += len(disjoint_windows(_spans(shots_of[number]), window_frames))
+        windows += len(disjoint_windows(_spans(shots_of[number]), window_frames, strides[number]))
     if windows < HELDOUT_WINDOWS:
         return None
     return Split(
@@ -135,6 +148,7 @@ def _split_in_time(store: Store, window_frames: int) -> Split | None:
     """The end of the clip with most frames, with a gap of one window before it that nobody sees."""
     number = max(range(len(store.files)), key=lambda i: store.files[i].stop - store.files[i].start)
     file = store.files[number]
+    stride = usual_strides(store)[number]
     most = int(HELDOUT_LIMIT * store.frame_count)
     for share in np.linspace(HELDOUT_SHARE, HELDOUT_LIMIT, 9):
         cut = file.stop - min(most, round(share * store.frame_count))
@@ -146,7 +160,7 @@ def _split_in_time(store: Store, window_frames: int) -> Split | None:
             for shot in store.shots
             if shot.file == number and shot.stop > cut
         ]
-        windows = len(disjoint_windows(heldout, window_frames))
+        windows = len(disjoint_windows(heldout, window_frames, stride))
         if windows >= HELDOUT_WINDOWS:
             others = [shot for shot in store.shots if shot.file != number]
             before = [
@@ -168,8 +182,8 @@ class Windows:
     """Random and fixed windows over spans of a store. `notes` says how spans shorter than a window are
     used.
 
-    Strides of random windows count frames at the median rate of the files, so that in footage of mixed rates
-    they are steps of about the same time: a stride of 2 at 30 a second is one of 4 in a file of 60.
+    Strides count frames at the median rate of the files, so that in footage of mixed rates they are steps of about
+    the same time: a stride of 2 at 30 a second is one of 4 in a file of 60.
     """
 
     def __init__(self, store: Store, spans: Sequence[Span], *, seed: int, mirror: bool) -> None:
@@ -181,9 +195,8 @@ class Windows:
         self.mirror = mirror
         self._starts = np.asarray([span.start for span in spans], dtype=np.int64)
         self._lengths = np.asarray([span.stop - span.start for span in spans], dtype=np.int64)
-        rates = np.asarray([file.fps for file in store.files])
         files = np.searchsorted([file.stop for file in store.files], self._starts, side="right")
-        self._pace = rates[files] / np.median(rates)
+        self._pace = _paces(store)[files]
         self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def notes(self, frames: int) -> list[str]:
@@ -229,9 +242,18 @@ class Windows:
         ]
         return Batch(np.stack(rows), drawn.timestamps, drawn.labels)
 
-    def disjoint(self, frames: int, stride: int = 1) -> list[tuple[int, int]]:
-        """All windows that share no frame, for evaluation: (start, stop) in the store."""
-        return disjoint_windows(self.spans, frames, stride)
+    def fixed(self, frames: int, every: int | None = None) -> list[tuple[int, int, int]]:
+        """Windows of stride 1 for evaluation, (start, stop, step) for `Store.frames`; a new one begins every so many
+        frames, or when the one before is over.
+        """
+        used, _ = self._table(frames, 1)
+        found = []
+        for span, step in zip(self.spans, used.tolist(), strict=True):
+            extent = (frames - 1) * step + 1
+            if step:
+                starts = range(span.start, span.stop - extent + 1, every * step if every else extent)
+                found += [(start, start + extent, step) for start in starts]
+        return found
 
     def _table(self, frames: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Stride used in each span (0: shorter than the window), and the running count of start positions."""

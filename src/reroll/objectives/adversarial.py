@@ -61,14 +61,23 @@ def gradient_penalty(
 
 
 def blur(frames: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of `B T 3 H W` by `sigma` pixels, edges repeated; under 0.2 pixels the frames themselves."""
+    """Gaussian blur of `B T 3 H W` by `sigma` pixels; under 0.2 pixels the frames themselves.
+
+    Edges are mirrored, which makes it a symmetric matrix: its own transpose.
+    """
     if sigma < 0.2:
         return frames
     radius = int(3 * sigma + 0.5)
     taps = torch.arange(-radius, radius + 1, device=frames.device)
     kernel = torch.exp(-0.5 * (taps / sigma).square())
-    kernel = (kernel / kernel.sum()).expand(3, 1, -1)
-    flat = F.pad(frames.flatten(0, 1), [radius] * 4, mode="replicate")
+    kernel = (kernel / kernel.sum()).to(frames.dtype).expand(3, 1, -1)
+
+    def mirrored(size: int) -> Tensor:
+        place = torch.arange(-radius, size + radius, device=frames.device) % (2 * size)
+        return torch.minimum(place, 2 * size - 1 - place)
+
+    height, width = frames.shape[-2:]
+    flat = frames.flatten(0, 1)[..., mirrored(height), :][..., mirrored(width)]
     flat = F.conv2d(flat, kernel[:, :, :, None], groups=3)
     return F.conv2d(flat, kernel[:, :, None], groups=3).unflatten(0, frames.shape[:2])
 

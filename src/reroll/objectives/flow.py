@@ -138,7 +138,7 @@ def denoise(
     """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
 
     `given` (`B T h/2 w/2` bool) marks tokens that are held at `known` (`B T Z h w`) at level 0. With `guidance` above 1
-    the labelled velocity is pushed away from the unlabelled one (classifier-free guidance, Ho & Salimans 2022).
+    the velocity is pushed away from that of neither label nor content (classifier-free guidance, Ho & Salimans 2022).
     """
     batch, frames, _, height, width = noise.shape
     free = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)
@@ -148,6 +148,8 @@ def denoise(
     x = noise if known is None else keep * noise + (1 - keep) * known
     levels = schedule(steps, logits).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
+        if gradient_in_last_step and i == steps - 1:
+            torch.clear_autocast_cache()  # weights cast while gradients were off would get none
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
             velocity = guided(prior, x, free * now, times, labels, guidance, content)
             x = x + (after - now) * velocity * keep

@@ -62,10 +62,15 @@ class Content(nn.Module):
         return codes
 
     def draw(self, label: int, temperature: float, generator: Generator) -> Tensor:
-        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise."""
+        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise.
+
+        ValueError when none of the windows has the label.
+        """
         fitting = torch.arange(CONTENT_WINDOWS)
-        if label >= 0 and bool((self.labels == label).any()):
+        if label >= 0:
             fitting = (self.labels.cpu() == label).nonzero()[:, 0]
+        if len(fitting) == 0:
+            raise ValueError(f"no content has label {label}")
         chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
         noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
         return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]

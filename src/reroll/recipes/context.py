@@ -67,6 +67,10 @@ class Context(Protocol):
     generator: Generator
     augmentation: float
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the stage's networks began it with first weights: not those of an older run or of earlier minutes."""
+
     def windows(self, batch: int, frames: int) -> Footage:
         """Random training windows as frames."""
 

@@ -45,7 +45,8 @@ class Gan:
         noise = torch.stack([motion_noise(t, shape, context.generator) for t in real.times.cpu()])
         with context.autocast():
             generated = model.decode(one_step(model, context.to_device(noise), real.labels))
-        sigma = BLUR * real.data.shape[-2] * max(0.0, 1 - context.progress / BLUR_SHARE)
+        unready = max(0.0, 1 - context.progress / BLUR_SHARE) if context.untrained else 0.0
+        sigma = BLUR * real.data.shape[-2] * unready
         of = adversary.contest(
             context,
             real._replace(data=blur(real.data, sigma)),
@@ -55,7 +56,7 @@ class Gan:
         match = matching_loss(of.on_generated, of.on_real)
         gradient = of.gradient(loss + match)
         logged = adversary.discriminator_update(context, of, PENALTY_WEIGHT)
-        # A Gaussian is symmetric: blurring the gradient is going back through the blur, but for the edges.
+        # The blur is a symmetric matrix: blurring the gradient is going back through it.
         context.update("generator", {}, (generated, blur(gradient, sigma)))
         return logged | {"adversarial": loss.item(), "matching": match.item()}
 

@@ -93,14 +93,16 @@ def drop_labels(context: Context, footage: Footage) -> Footage:
     return footage._replace(labels=footage.labels.masked_fill(context.to_device(dropped), -1))
 
 
-def content_of(context: Context, clean: Tensor) -> Tensor:
-    """What is in windows of latents `B T Z h w`, as the MotionPrior is told it: with noise, one time in ten nothing."""
+def content_of(context: Context, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """What is in windows of latents `B T Z h w`, as the MotionPrior is told it: `B Z h w`, with noise, zero one time in
+    ten; and which of them are told, `B`."""
     content = context.networks.model.content
     assert content is not None
     codes = content.encode(clean)
-    kept = torch.rand(len(codes), generator=context.generator_for("content")) >= CONTENT_DROP
+    drawn = torch.rand(len(codes), generator=context.generator_for("content")) >= CONTENT_DROP
+    kept = context.to_device(drawn)
     told: Tensor = content(codes + CONTENT_NOISE * context.noise(*codes.shape))
-    return told * context.to_device(kept)[:, None, None, None]
+    return told * kept[:, None, None, None], kept
 
 
 def prior_loss(context: Context) -> Tensor:
@@ -111,12 +113,14 @@ def prior_loss(context: Context) -> Tensor:
     shape = (batch, frames, rows // PATCH, columns // PATCH)
     levels = context.to_device(draw_levels(shape, generator))
     noise = context.noise(*clean.shape)
-    # Where something is given, it shows what is in the window.
+    # What is given shows what is in the window. Neither content nor label: that is what guidance leads away from.
     all_free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
-    content = content_of(context, clean) * all_free[:, None, None, None]
+    content, kept = content_of(context, clean)
+    content = content * all_free[:, None, None, None]
+    labels = footage.labels.masked_fill(all_free & ~kept, -1)
     with context.autocast():
         velocity = context.networks.model.motion_prior(
-            interpolate(clean, noise, levels), levels, footage.times, footage.labels, content
+            interpolate(clean, noise, levels), levels, footage.times, labels, content
         )
     return flow_loss(velocity, clean, noise, levels)
 

@@ -98,11 +98,12 @@ def finish_step(context: Context) -> dict[str, float]:
     model = context.networks.model
     real = context.windows(2, FINISH_FRAMES)
     anchor = context.latents(2)
+    content, _ = vae.content_of(context, anchor.data)
     steps = 1 + int(torch.randint(4, (1,), generator=context.generator))
     with context.autocast():
         sampled = denoise(
             model.motion_prior, context.noise(*anchor.data.shape), anchor.times, anchor.labels, steps=steps,
-            content=vae.content_of(context, anchor.data), gradient_in_last_step=True,
+            content=content, gradient_in_last_step=True,
         )  # fmt: skip
         start = int(torch.randint(sampled.shape[1] - FINISH_FRAMES + 1, (1,), generator=context.generator))
         stretch = slice(start, start + FINISH_FRAMES)

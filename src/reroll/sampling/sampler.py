@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from reroll.config import SampleOptions
 from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise, guided, schedule
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
@@ -39,9 +40,9 @@ class SampleSettings:
     fps: float
     seed: int = 0
     label: int = -1
-    denoise_steps: int = 24
-    temperature: float = 1.0
-    guidance: float = 1.0
+    denoise_steps: int = SampleOptions.denoise_steps
+    temperature: float = SampleOptions.temperature
+    guidance: float = SampleOptions.guidance
     loop: bool = False
 
 
@@ -59,7 +60,7 @@ class Sampler:
 
         `given` are whitened latents `1 T Z h w` of real frames at `settings.fps` that come directly before the
         first frame (and are not returned): the clip goes on from them. Frame rates below the keyframes' are made at
-        a multiple, which the MotionPrior was trained at, and thinned out.
+        a multiple, which the MotionPrior was trained at, and thinned out (not where frames are given).
         """
         thin = max(1, math.ceil(1 / (self.key_gap_seconds * settings.fps) - 1e-6))
         if thin > 1 and given is None and self.model.encoder is not None:
@@ -192,20 +193,20 @@ class Sampler:
     def _looped(self, settings: SampleSettings) -> Iterator[Tensor]:
         """Fine latents of a ring of `settings.frames` frames."""
         generator = _generator(settings.seed)
-        count = max(2, round(settings.frames / settings.fps / self.key_gap_seconds))
+        count = max(2, math.ceil(settings.frames / settings.fps / self.key_gap_seconds - 1e-3))
         places = [round(i * settings.frames / count) for i in range(count)]
         keys = self._ring(count, settings, generator)
-        past, first = self._no_frames(), None
+        past = head = self._no_frames()
         for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
             pair = [keys[:, index : index + 1], keys[:, (index + 1) % count : (index + 1) % count + 1]]
             if there == here:
                 continue
-            future = first if index == count - 1 else None
+            future = head[:, 1:] if index == count - 1 else None
             fine = self._between(past, pair, there - here, settings, generator, future)
             piece = torch.cat([pair[0], fine[:, :-1]], 1)
             yield piece
             past = torch.cat([past, piece], 1)[:, -GIVEN_FINE:]
-            first = piece[:, 1 : GIVEN_FINE + 1] if first is None else first
+            head = torch.cat([head, piece], 1)[:, : GIVEN_FINE + 1]
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
         """A closed ring of keyframes `1 count Z h w`."""
@@ -279,10 +280,12 @@ class Sampler:
             frames = self.model.decode(latents)[0]
         return self.engine.pixels(frames)
 
-    def _content(self, settings: SampleSettings, generator: Generator) -> Tensor:
-        """What a new clip shows, `1 Z h w`."""
+    def _content(self, settings: SampleSettings, generator: Generator) -> Tensor | None:
+        """What a new clip shows, `1 Z h w`; None, which the MotionPrior knows, for a label too rare to have one."""
         content = self.model.content
         assert content is not None
+        if settings.label >= 0 and not bool((content.labels == settings.label).any()):
+            return None
         shown: Tensor = content(content.draw(settings.label, settings.temperature, generator))
         return shown
 

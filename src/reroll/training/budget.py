@@ -24,7 +24,7 @@ KEYS_PER_SECOND = 7.5
 RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
 WANTED_STEPS: dict[ModelName, int] = {"l": 6000, "m": 600, "s": 0}
 """A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time."""
-TIMED_AT = (0.1, 0.901)  # an even and an odd step: some work is done every second one
+TIMED_AT = (0.1, 0.901, 0.302, 0.703)  # one of each remainder by four: some work is done every fourth step
 PREVIEWS = 8
 CHECKPOINT_SECONDS, CHECKPOINT_STEPS = 90.0, 250
 """About how long to go without a checkpoint, and how many steps where they are not timed."""
@@ -52,9 +52,9 @@ class Timing:
 
 
 SIZES = (32, 48, 64, 96, 128, 192, 256)
-SECONDS_PER_MEGAPIXEL_STEP = 110.0
+SECONDS_PER_MEGAPIXEL_STEP = 95.0
 """Core-seconds of an average `vaegan` step of model `m` per megapixel of a frame (benchmarks/speed.py)."""
-WANTED_FOR_SIZE = 900
+WANTED_FOR_SIZE = 2000
 """Steps below which a larger size is not worth it: a sharp 64 beats a blurred 128."""
 
 
@@ -145,7 +145,7 @@ def time_model(
         trainer.train_step(index * 1000 + 500)
         started = time.perf_counter()
         for place in TIMED_AT:
-            trainer.train_step(index * 1000 + int(1000 * place))
+            trainer.train_step(index * 1000 + round(1000 * place))
         engine.synchronize()
         seconds[stage.name] = (time.perf_counter() - started) / len(TIMED_AT)
     return Timing(model, seconds)

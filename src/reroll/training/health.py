@@ -21,7 +21,7 @@ ACTIONS = {
     "non-finite": "going back to the last good state, skipping this batch and halving the rate",
     "posterior collapse": "nothing is done; a new run with a larger --model may help",
     "discriminator too strong": "augmentation rises with its lead; if it lasts, more footage helps",
-    "discriminator at chance": "it goes on learning; reconstruction leads meanwhile",
+    "discriminator at chance": "it goes on learning",
     "frozen motion": "training goes on; if it stays so at the end, --add-minutes",
     "restless motion": "training goes on; if it lasts, --add-minutes, or sample with a lower --temperature",
     "divergence": "the rate falls to the stage's end and samples come from the averaged weights, which follow slowly",

@@ -5,7 +5,8 @@ In: windows over the spans that are trained on; held-out frames are neither enco
 means `N Z h w`, their statistics, and a cache of them whitened, which a drawn window is looked up in.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,16 @@ CACHE_FRAMES = 40_000
 MEASURED_FRAMES = 2048
 """Frames, evenly spread, whose latents give the statistics where not all are encoded."""
 ENCODE_FRAMES = 16
+CONTENT_CANDIDATES = 4096
+
+
+class StoppedError(Exception):
+    """The user does not want to wait until all is encoded."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 def training_frames(windows: Windows) -> np.ndarray:
@@ -41,10 +52,15 @@ def fits(windows: Windows, model: VideoModel) -> bool:
     return count <= CACHE_FRAMES and count * latent_bytes(model) <= CACHE_BYTES
 
 
-def encode(engine: Engine, model: VideoModel, windows: Windows, frames: np.ndarray, mirrored: bool) -> Tensor:
-    """Raw posterior means of stored frames, `N Z h w` on the CPU."""
+def encode(
+    engine: Engine, model: VideoModel, windows: Windows, frames: np.ndarray, mirrored: bool,
+    stopped: Callable[[], bool],
+) -> Tensor:  # fmt: skip
+    """Raw posterior means of stored frames, `N Z h w` on the CPU. StoppedError as soon as `stopped` is true."""
     found = torch.empty(len(frames), *model.latent_shape)
     for at in range(0, len(frames), ENCODE_FRAMES):
+        if stopped():
+            raise StoppedError
         images = np.concatenate([windows.store.frames(i, i + 1) for i in frames[at : at + ENCODE_FRAMES]])
         if mirrored:
             images = np.ascontiguousarray(images[:, :, ::-1])
@@ -75,8 +91,9 @@ class LatentCache:
 
 @torch.no_grad()
 def take_in(
-    engine: Engine, model: VideoModel, windows: Windows, *, measured: bool = False
-) -> LatentCache | None:
+    engine: Engine, model: VideoModel, windows: Windows, *, measured: bool = False,
+    stopped: Callable[[], bool] = never,
+) -> LatentCache | None:  # fmt: skip
     """Set `model`'s statistics of the latents, unless they were `measured` before, and return the cache if one fits."""
     frames, keep = training_frames(windows), fits(windows, model)
     if not keep:
@@ -84,7 +101,7 @@ def take_in(
             return None
         count = min(len(frames), MEASURED_FRAMES, max(1, CACHE_BYTES // latent_bytes(model)))
         frames = frames[np.linspace(0, len(frames) - 1, count).astype(np.int64)]
-    raw = encode(engine, model, windows, frames, mirrored=False)
+    raw = encode(engine, model, windows, frames, False, stopped)
     if not measured:
         model.latent_mean.copy_(raw.mean((0, 2, 3)))
         model.latent_scale.copy_(raw.std((0, 2, 3)).clamp(min=1e-3))
@@ -92,7 +109,7 @@ def take_in(
         return None
     kept = [raw]
     if windows.mirror:
-        kept.append(encode(engine, model, windows, frames, mirrored=True))
+        kept.append(encode(engine, model, windows, frames, True, stopped))
     for latents in kept:
         for part in latents.split(ENCODE_FRAMES):  # in place: there may be hundreds of megabytes
             part.copy_(model.whiten(part.to(engine.device)))
@@ -102,18 +119,27 @@ def take_in(
 @torch.no_grad()
 def measure_content(
     engine: Engine, model: VideoModel, windows: Windows, cache: LatentCache | None, frames: int,
-    strides: tuple[int, ...],
+    strides: tuple[int, ...], stopped: Callable[[], bool] = never,
 ) -> None:  # fmt: skip
     """Set what `model` knows of the footage's content from random training windows, a few frames of each."""
     assert model.content is not None
-    drawn = windows.draw(0, batch=CONTENT_WINDOWS, frames=frames, strides=strides)
-    seen = replace(drawn, indices=drawn.indices[:, frames // 8 :: max(1, frames // 4)])
-    if cache is not None:
-        found = cache.windows(seen)
-    else:
-        found = torch.empty(*seen.indices.shape, *model.latent_shape)
-        for mirrored in np.unique(seen.mirrored):
-            rows = np.flatnonzero(seen.mirrored == mirrored)
-            raw = encode(engine, model, windows, seen.indices[rows].ravel(), bool(mirrored))
-            found[rows] = model.whiten(raw.to(engine.device)).cpu().view(len(rows), *found.shape[1:])
-    model.content.measure(found.mean(1), torch.from_numpy(seen.labels))
+    drawn = windows.draw(0, batch=CONTENT_CANDIDATES, frames=frames, strides=strides)
+    rows = _of_every_label(drawn.labels, CONTENT_WINDOWS)
+    indices, mirrored = drawn.indices[rows, frames // 8 :: max(1, frames // 4)], drawn.mirrored[rows]
+    found = torch.empty(CONTENT_WINDOWS, *model.latent_shape)
+    for row, (seen, flipped) in enumerate(zip(indices, mirrored, strict=True)):
+        if cache is not None:
+            found[row] = cache.latents[int(flipped)][np.searchsorted(cache.frames, seen)].mean(0)
+        else:
+            raw = encode(engine, model, windows, seen, bool(flipped), stopped).mean(0)
+            found[row] = model.whiten(raw.to(engine.device)).cpu()
+    model.content.measure(found, torch.from_numpy(drawn.labels[rows]))
+
+
+def _of_every_label(labels: np.ndarray, count: int) -> np.ndarray:
+    """Rows of `count` of the labels: in the order they were drawn, but some of each, however rare it is."""
+    kinds = np.unique(labels)
+    least = max(1, count // (4 * len(kinds)))
+    first = np.concatenate([np.flatnonzero(labels == kind)[:least] for kind in kinds])[:count]
+    rest = np.setdiff1d(np.arange(len(labels)), first)[: count - len(first)]
+    return np.sort(np.concatenate([first, rest]))

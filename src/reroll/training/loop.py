@@ -16,8 +16,10 @@ from rich.console import Console
 
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun
+from reroll.footage import Inspection
 from reroll.training import checkpoint
 from reroll.training.budget import CHECKPOINT_SECONDS, replan
+from reroll.training.latents import StoppedError
 from reroll.training.lock import lock_run
 from reroll.training.preparation import check_same, prepare
 from reroll.training.preview import preview
@@ -38,8 +40,12 @@ def train(
     cache_dir: Path,
     add_minutes: float | None = None,
     console: Console | None = None,
+    seen: Inspection | None = None,
+    started: float | None = None,
 ) -> RunRecord:
     """Train, or go on with, the run in directory `run`.
+
+    `seen` is the footage's inspection if there was one already, `started` (monotonic) when the minutes began.
 
     Raises:
         UsageError: The options do not fit together, or not to the run that is there.
@@ -47,7 +53,7 @@ def train(
         DivergedError: Non-finite three times.
         InterruptedRun: Stopped by a signal; saved.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     console = console or Console(stderr=True)
     with lock_run(run):
         old = read_record(run) if (run / "run.json").exists() else None
@@ -57,7 +63,7 @@ def train(
             console.print(f"{run} is finished; --add-minutes N goes on with it.")
             return old
         try:
-            session = prepare(config, run, old, cache_dir, started, add_minutes, console)
+            session = prepare(config, run, old, cache_dir, started, add_minutes, console, seen)
         except KeyboardInterrupt as stop:  # the command makes one of SIGTERM too, with its number
             raise InterruptedRun(
                 "stopped before any training, there was nothing to save; give the same command again.",
@@ -81,8 +87,7 @@ def _steps(session: Session) -> None:
             break
         stage, _ = trainer.plan.locate(step)
         if stage != trainer.stage:
-            trainer.enter_stage(stage)
-            monitor.pause()
+            _enter(session, stage, step)
         if step in session.skipped:
             step += 1
             if step == trainer.plan.steps:
@@ -109,6 +114,16 @@ def _steps(session: Session) -> None:
             _stop(session, step)
     monitor.event("finished", elapsed_seconds=round(session.elapsed_seconds, 1))
     session.set_record(status="finished")
+
+
+def _enter(session: Session, stage: int, step: int) -> None:
+    """Go over to another stage; a signal need not wait for what is encoded then."""
+    try:
+        session.trainer.enter_stage(stage, stopped=lambda: session.stop_signal > 0)
+    except StoppedError:
+        session.save(step, planned=False)
+        _stop(session, step)
+    session.monitor.pause()
 
 
 def _apply_plan_changes(session: Session, step: int) -> None:

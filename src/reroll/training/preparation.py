@@ -15,7 +15,7 @@ from rich.console import Console
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
-from reroll.footage.inspect import inspect_footage
+from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages
@@ -41,9 +41,10 @@ def check_same(old: RunRecord, config: TrainingConfig) -> None:
 
 def prepare(
     config: TrainingConfig, run: Path, old: RunRecord | None, cache_dir: Path, started: float,
-    add_minutes: float | None, console: Console,
+    add_minutes: float | None, console: Console, seen: Inspection | None = None,
 ) -> Session:  # fmt: skip
-    """A session of the run in `run`, new (`old` is None) or going on; `started` is monotonic."""
+    """A session of the run in `run`, new (`old` is None) or going on; `started` is monotonic, `seen` the footage's
+    inspection if there was one already."""
     init = _read_init(config) if old is None else None
     engine = _engine(config, old)
     store = _ingest(config, cache_dir, console)
@@ -59,11 +60,13 @@ def prepare(
         )
     notes = [*engine.notes, *store.notes, parts.reason]
     if old is None:
-        seen = inspect_footage(config.footage)  # not the store: `train` is to mirror as `inspect` says
+        # not the store: `train` is to mirror as `inspect` says
+        seen = seen or inspect_footage(config.footage)
         notes.append(seen.mirror_reason)
-    windows = Windows(
-        store, parts.train, seed=config.seed, mirror=seen.mirror if old is None else old.plan.mirror
-    )
+        mirror = seen.mirror
+    else:
+        mirror = old.plan.mirror
+    windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
     for item in store.skipped:
         console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
     for note in [*notes, *windows.notes(WINDOW_FRAMES)]:
@@ -82,6 +85,7 @@ def _session(
 ) -> Session:  # fmt: skip
     """Networks, new or put back, and where the run stands."""
     trainer = Trainer(engine, RECIPES[config.recipe], record.model, windows, record.plan, config.seed)
+    trainer.started_from = config.init is not None
     loaded = _put_back(trainer, run, console) if (run / "run.json").exists() else None
     if loaded is None:
         if config.init is not None:
@@ -181,11 +185,11 @@ def _preview_windows(windows: Windows, parts: Split) -> np.ndarray:
     store = windows.store
     spans = parts.heldout or parts.train
     source = Windows(store, spans, seed=0, mirror=False)
-    found = source.disjoint(WINDOW_FRAMES)
+    found = source.fixed(WINDOW_FRAMES)
     if not found:
         return windows.batch(0, batch=PREVIEW_WINDOWS, frames=WINDOW_FRAMES, strides=(1,)).frames
     picked = [found[i] for i in np.linspace(0, len(found) - 1, min(PREVIEW_WINDOWS, len(found))).astype(int)]
-    return np.stack([store.frames(start, stop) for start, stop in picked])
+    return np.stack([store.frames(*window) for window in picked])
 
 
 def _read_init(config: TrainingConfig) -> RunRecord | None:

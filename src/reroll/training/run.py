@@ -19,7 +19,7 @@ from reroll.parts.model import VideoModel
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
-FORMAT = 1
+FORMAT = 2
 
 
 class FootageRecord(Frozen):
@@ -58,6 +58,8 @@ class RunRecord(Frozen):
 def read_record(run: Path) -> RunRecord:
     """`run.json` of a run; CheckpointError if there is none or it cannot be understood."""
     path = run / "run.json"
+    if run.is_file():
+        raise CheckpointError(f"{run}: that is a file; give the folder of a run, in which run.json is.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -65,7 +67,8 @@ def read_record(run: Path) -> RunRecord:
             f"{run}: no run here (run.json is missing); train one with `reroll train`."
         ) from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read ({reason}).") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: written by another version of reroll; this one reads format {FORMAT}."

@@ -6,7 +6,7 @@ random state has to be saved, and a resumed run draws what an uninterrupted one 
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,7 +22,7 @@ from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
 from reroll.training import latents
 from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
-from reroll.training.latents import LatentCache
+from reroll.training.latents import LatentCache, never
 from reroll.training.optimizer import Muon
 from reroll.training.run import restore
 from reroll.training.training_state import load_optimizer_state, optimizer_state
@@ -65,6 +65,7 @@ class Trainer:
         self.networks = Networks(model, judge)
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.augmentation = 0.0
+        self.started_from = False  # an older run (--init)
         self.rate_scale = 1.0
         self.optimizers: dict[str, Muon] = {}
         self.specs: dict[str, OptimizerSpec] = {}
@@ -80,15 +81,31 @@ class Trainer:
         return self.plan.stages[self.stage].name
 
     @property
+    def untrained(self) -> bool:
+        """Whether the current stage's networks begin it with first weights."""
+        return not self.started_from and self.stage_name not in [
+            s.name for s in self.plan.stages[: self.stage]
+        ]
+
+    @property
     def on_latents(self) -> bool:
         """Whether the current stage trains on latents, whose Encoder then stays as it is."""
-        return next(spec.on_latents for spec in self.recipe.stages if spec.name == self.stage_name)
+        return self._is_on_latents(self.stage)
 
-    def enter_stage(self, stage: int, *, resumed: bool = False, timing: bool = False) -> None:
+    def _is_on_latents(self, stage: int) -> bool:
+        name = self.plan.stages[stage].name
+        return next(spec.on_latents for spec in self.recipe.stages if spec.name == name)
+
+    def enter_stage(
+        self, stage: int, *, resumed: bool = False, timing: bool = False, stopped: Callable[[], bool] = never
+    ) -> None:
         """Make the stage's optimizers; a new stage starts from the averaged weights of the one before.
 
-        `timing` leaves out what is done once and not in every step: blank latents will do.
+        `timing` leaves out what is done once and not in every step: blank latents will do. Where latents are encoded
+        and `stopped` becomes true, StoppedError, and nothing is changed.
         """
+        if self._is_on_latents(stage):
+            self._use_latents(measured=resumed, timing=timing, stopped=stopped)
         self.stage = stage
         if stage > 0 and not resumed:
             self.networks.model.load_state_dict(self.ema.state_dict())
@@ -100,8 +117,6 @@ class Trainer:
             )
             for name, spec in self.specs.items()
         }  # fmt: skip
-        if self.on_latents:
-            self._use_latents(measured=resumed, timing=timing)
 
     def train_step(self, global_step: int) -> dict[str, float]:
         """One step of the recipe, then the averages. Raises NonFiniteError."""
@@ -123,25 +138,27 @@ class Trainer:
             logged["augmentation"] = self.augmentation
         return logged
 
-    def _use_latents(self, *, measured: bool, timing: bool) -> None:
+    def _use_latents(self, *, measured: bool, timing: bool, stopped: Callable[[], bool]) -> None:
         """Measure the latents' statistics, unless a checkpoint held them, and keep the latents if they are few
-        enough; nothing of it again while the Encoder is the same."""
-        model, windows = self.networks.model, self.data
+        enough; nothing of it again while the Encoder, which is the averaged one, is the same."""
+        windows = self.data
         if timing:
-            self._cache = LatentCache.blank(model, windows) if latents.fits(windows, model) else None
+            self._cache = LatentCache.blank(self.ema, windows) if latents.fits(windows, self.ema) else None
             return
-        assert model.encoder is not None
-        now = model.encoder.state_dict()
+        assert self.ema.encoder is not None
+        now = self.ema.encoder.state_dict()
         if not self._encoder or not all(torch.equal(now[name], then) for name, then in self._encoder.items()):
-            self._encoder = {name: value.clone() for name, value in now.items()}
-            self._cache = None
-            self._cache = latents.take_in(self.engine, model, windows, measured=measured)
+            self._encoder, self._cache = {}, None
+            model = copy.deepcopy(self.ema)  # a stop in between leaves nothing half measured
+            cache = latents.take_in(self.engine, model, windows, measured=measured, stopped=stopped)
             if not measured:
                 latents.measure_content(
-                    self.engine, model, windows, self._cache, self.plan.window_frames, self.plan.strides
+                    self.engine, model, windows, cache, self.plan.window_frames, self.plan.strides, stopped
                 )
-            self._statistics = {name: value.clone() for name, value in model.named_buffers()}
-        for owner in (model, self.ema):
+            self._statistics = dict(model.named_buffers())
+            self._encoder = {name: value.clone() for name, value in now.items()}
+            self._cache = cache
+        for owner in (self.networks.model, self.ema):
             for name, value in owner.named_buffers():
                 value.copy_(self._statistics[name])
 
@@ -233,7 +250,9 @@ class Trainer:
         torch.autograd.backward(roots, gradients, inputs=[p for p in parameters if p.requires_grad])
         present = [p.grad for p in parameters if p.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(present)):
-            raise NonFiniteError(f"{self.stage_name}: the gradient of {' + '.join(terms)} is not finite")
+            raise NonFiniteError(
+                f"{self.stage_name}: the gradient of {' + '.join(terms) or optimizer} is not finite"
+            )
         self.optimizers[optimizer].step()
 
     def _draw(self) -> int:
