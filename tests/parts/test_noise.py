@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reroll.parts.noise import SLOWEST_SECONDS, motion_noise
@@ -37,10 +37,11 @@ def test_a_time_has_its_noise_whatever_else_is_asked(times, seed, period):
 
 
 @given(period=st.floats(0.3, 120), time=st.floats(0, 120), seed=st.integers(0, 99))
+@example(period=108.0, time=0.0, seed=59)
 @settings(deadline=None, max_examples=40)
 def test_a_period_closes(period, time, seed):
     first, again = noise([time, time + period], seed=seed, period=period)
-    torch.testing.assert_close(first, again, rtol=0, atol=2e-4)
+    torch.testing.assert_close(first, again, rtol=0, atol=5e-6)
 
 
 def test_without_a_period_it_does_not_come_back():

@@ -33,10 +33,10 @@ def motion_noise(
     amplitude = torch.randn(2, WAVES, pairs, rows, columns, generator=generator) / math.sqrt(WAVES)
     position = torch.rand(WAVES, pairs, 1, 1, generator=generator)
     slow, fast = 2 * math.pi / SLOWEST_SECONDS, 2 * math.pi / FASTEST_SECONDS
-    omega = slow * (fast / slow) ** position
+    omega = slow * (fast / slow) ** position.double()  # after a minute of turns fp32 would not close a loop
     if period is not None:
         omega = (omega * period / (2 * math.pi)).round().clamp(min=1) * (2 * math.pi / period)
-    angle = times.double().cpu()[:, None, None, None, None] * omega.double()
+    angle = times.double().cpu()[:, None, None, None, None] * omega
     cosine, sine = angle.cos().float(), angle.sin().float()
     real = (amplitude[0] * cosine - amplitude[1] * sine).sum(1)
     imaginary = (amplitude[0] * sine + amplitude[1] * cosine).sum(1)
