@@ -20,17 +20,7 @@ from reroll.training.trainer import NonFiniteError, Trainer
 HALF = toy.FRAMES // 2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        toy.shrink(patch)
-        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory):
-    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")

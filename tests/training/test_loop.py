@@ -16,17 +16,7 @@ from reroll.training.trainer import NonFiniteError, Trainer
 STEPS = 20  # planned checkpoints at every second
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        toy.shrink(patch)
-        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory):
-    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
+pytestmark = pytest.mark.usefixtures("small")
 
 
 def train(footage, run):

@@ -28,23 +28,14 @@ NAMES = sorted(RECIPES)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small(tmp_path_factory):
+def untimed(small):
     """Tiny networks, nothing timed."""
-    with pytest.MonkeyPatch.context() as patch:
-        toy.shrink(patch)
-        patch.setenv("REROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("reroll.training.budget.time_model", quick_timing)
-        patch.setattr("reroll.training.loop.replan", lambda *_: None)
-        yield
+    small.setattr("reroll.training.budget.time_model", quick_timing)
+    small.setattr("reroll.training.loop.replan", lambda *_: None)
 
 
 def quick_timing(engine, recipe, *rest):
     return Timing("s", {stage.name: 0.1 for stage in recipe.stages})
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory):
-    return toy.write_footage(tmp_path_factory.mktemp("footage") / "clips")
 
 
 def train(footage, run, recipe, **options):

@@ -137,8 +137,9 @@ def denoise(
 ) -> Tensor:
     """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
 
-    `given` (`B T h/2 w/2` bool) marks tokens that are held at `known` (`B T Z h w`) at level 0. With `guidance` above 1
-    the velocity is pushed away from that of neither label nor content (classifier-free guidance, Ho & Salimans 2022).
+    `given` (`B T h/2 w/2` bool) marks tokens that are held at `known` (`B T Z h w`) at level 0; `content`
+    (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of neither label
+    nor content (classifier-free guidance, Ho & Salimans 2022).
     """
     batch, frames, _, height, width = noise.shape
     free = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)

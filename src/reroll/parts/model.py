@@ -61,16 +61,14 @@ class Content(nn.Module):
         codes: Tensor = apart @ basis.T / basis[0].square().sum().clamp(min=1e-12)
         return codes
 
-    def draw(self, label: int, temperature: float, generator: Generator) -> Tensor:
-        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise.
-
-        ValueError when none of the windows has the label.
-        """
+    def draw(self, label: int, temperature: float, generator: Generator) -> Tensor | None:
+        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise. None
+        when no window has the label."""
         fitting = torch.arange(CONTENT_WINDOWS)
         if label >= 0:
             fitting = (self.labels.cpu() == label).nonzero()[:, 0]
         if len(fitting) == 0:
-            raise ValueError(f"no content has label {label}")
+            return None
         chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
         noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
         return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]

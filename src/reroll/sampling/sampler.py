@@ -284,10 +284,8 @@ class Sampler:
         """What a new clip shows, `1 Z h w`; None, which the MotionPrior knows, for a label too rare to have one."""
         content = self.model.content
         assert content is not None
-        if settings.label >= 0 and not bool((content.labels == settings.label).any()):
-            return None
-        shown: Tensor = content(content.draw(settings.label, settings.temperature, generator))
-        return shown
+        code = content.draw(settings.label, settings.temperature, generator)
+        return None if code is None else content(code)
 
     def _spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""

@@ -53,7 +53,7 @@ class Timing:
 
 SIZES = (32, 48, 64, 96, 128, 192, 256)
 SECONDS_PER_MEGAPIXEL_STEP = 95.0
-"""Core-seconds of an average `vaegan` step of model `m` per megapixel of a frame (benchmarks/speed.py)."""
+"""Core-seconds of an average `vaegan` step of model `m` per megapixel of a frame, in a 20-minute run (docs/log.md)."""
 WANTED_FOR_SIZE = 2000
 """Steps below which a larger size is not worth it: a sharp 64 beats a blurred 128."""
 
@@ -134,7 +134,7 @@ def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
 def time_model(
     engine: Engine, recipe: Recipe, model: ModelName, store: Store, windows: Windows, plan: Plan, seed: int
 ) -> Timing:
-    """Time steps at two places of every stage, after one that warms up; nothing of it is kept."""
+    """Time steps at four places of every stage, after one that warms up; nothing of it is kept."""
     trial = plan.model_copy(
         update={"stages": tuple(StagePlan(name=s.name, steps=1000) for s in recipe.stages)}
     )

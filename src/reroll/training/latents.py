@@ -6,7 +6,7 @@ means `N Z h w`, their statistics, and a cache of them whitened, which a drawn w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -126,11 +126,11 @@ def measure_content(
     drawn = windows.draw(0, batch=CONTENT_CANDIDATES, frames=frames, strides=strides)
     rows = _of_every_label(drawn.labels, CONTENT_WINDOWS)
     indices, mirrored = drawn.indices[rows, frames // 8 :: max(1, frames // 4)], drawn.mirrored[rows]
-    found = torch.empty(CONTENT_WINDOWS, *model.latent_shape)
-    for row, (seen, flipped) in enumerate(zip(indices, mirrored, strict=True)):
-        if cache is not None:
-            found[row] = cache.latents[int(flipped)][np.searchsorted(cache.frames, seen)].mean(0)
-        else:
+    if cache is not None:
+        found = cache.windows(replace(drawn, indices=indices, mirrored=mirrored)).mean(1)
+    else:
+        found = torch.empty(CONTENT_WINDOWS, *model.latent_shape)
+        for row, (seen, flipped) in enumerate(zip(indices, mirrored, strict=True)):
             raw = encode(engine, model, windows, seen, bool(flipped), stopped).mean(0)
             found[row] = model.whiten(raw.to(engine.device)).cpu()
     model.content.measure(found, torch.from_numpy(drawn.labels[rows]))
