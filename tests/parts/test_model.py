@@ -175,6 +175,19 @@ def test_the_discriminator_knows_the_time_step_and_the_order():
     torch.testing.assert_close(usual, judge(clip, times + 8).fine, rtol=1e-3, atol=1e-4)
 
 
+def test_the_discriminator_says_what_it_sees_as_the_decoder_takes_it():
+    """Of frames padded to the grid, latents of the encoder's shape, which depend on every frame's own place."""
+    judge, frames = awake(Discriminator(WIDTHS, latent_channels=6)), torch.rand(2, 3, 3, 32, 64)
+    seen = judge.latents(frames)
+    assert seen.shape == (2, 3, 6, 4, 8)
+    changed = frames.clone()
+    changed[1, 2, :, :8, :8] = 0
+    differs = (judge.latents(changed) != seen).flatten(2).any(-1)
+    assert differs.tolist() == [[False, False, False], [False, False, True]]
+    with pytest.raises(TypeError, match="no latents"):
+        Discriminator(WIDTHS).latents(frames)
+
+
 def encoder_loss():
     encoder, clip = Encoder(WIDTHS, 6), torch.rand(3, 3, 32, 32)
     return encoder, lambda: sum(x.square().mean() for x in encoder(clip))
@@ -195,13 +208,24 @@ def prior_loss():
     )
 
 
-def discriminator_loss():
-    judge, real, made = Discriminator(WIDTHS), torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 3, 32, 32)
-    times = torch.tensor([[0.0, 0.04, 0.08], [0.0, 0.12, 0.24]])
-    return judge, lambda: relativistic_loss(judge(real, times), judge(made, times))
+def discriminator_loss(latent_channels=0):
+    judge, made = Discriminator(WIDTHS, latent_channels=latent_channels), torch.rand(2, 3, 3, 32, 32)
+    real, times = torch.rand(2, 3, 3, 32, 32), torch.tensor([[0.0, 0.04, 0.08], [0.0, 0.12, 0.24]])
+
+    def loss():
+        seen = judge.latents(real).square().mean() if latent_channels else 0.0
+        return relativistic_loss(judge(real, times), judge(made, times)) + seen
+
+    return judge, loss
 
 
-@pytest.mark.parametrize("part", [encoder_loss, decoder_loss, prior_loss, discriminator_loss])
+def redrawing_discriminator_loss():
+    return discriminator_loss(latent_channels=6)
+
+
+@pytest.mark.parametrize(
+    "part", [encoder_loss, decoder_loss, prior_loss, discriminator_loss, redrawing_discriminator_loss]
+)
 def test_a_gradient_reaches_every_parameter(part):
     """A few steps open the gates that start at zero; then nothing may be left out."""
     module, loss = part()

@@ -645,3 +645,18 @@ def test_gan_blurs_only_what_is_untrained(footage, tmp_path, monkeypatch):
     train(footage, tmp_path / "second", "gan", init=tmp_path / "first")
     assert sigmas
     assert max(sigmas) == 0
+
+
+def test_gan_learns_to_draw_through_what_its_discriminator_sees(footage, tmp_path, monkeypatch):
+    """The Decoder's error of redrawing reaches the Discriminator, which has to tell it what is there: its latents are
+    trained, and what it redraws comes nearer to the footage."""
+    heads = {}
+
+    def keep(name):
+        return lambda t: heads.update({name: t.networks.discriminator.redraw.weight.detach().clone()})
+
+    before_steps(monkeypatch, {0: keep("first"), 79: keep("last")})
+    train(footage, tmp_path / "run", "gan", steps=80)
+    assert not torch.equal(heads["first"], heads["last"])
+    psnr = [row["psnr"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert np.mean(psnr[-10:]) > np.mean(psnr[:10]) + 3

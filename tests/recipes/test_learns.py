@@ -17,7 +17,7 @@ LEARNER = {
     "prior_width": 64, "prior_depth": 3, "prior_heads": 2,
 }  # fmt: skip
 FRAMES = 12
-STEPS = {"vae": 400, "vaegan": 350}
+STEPS = {"vae": 400, "vaegan": 350, "gan": 500}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,23 @@ def test_samples_are_nearer_to_the_footage_than_frozen_ones(learnt, recipe, clip
     noise = np.random.default_rng(0).integers(0, 256, made.shape, dtype=np.uint8)
     wrong = spaces.features(noise)["appearance"]
     assert frechet(ours["appearance"], real["appearance"]) < 0.2 * frechet(wrong, real["appearance"])
+
+
+def test_samples_of_gan_show_the_footage_and_move(learnt, clips):
+    """Nearer to the footage than frozen footage in motion, than noise and than a plain picture in what they show."""
+    footage = windows(read_clip(clips / "swing.mp4", HEIGHT, WIDTH)[0])
+    generator = reroll.load(learnt("gan"))
+    made = np.concatenate([windows(generator.sample(4.0, seed=seed).frames) for seed in range(3)])
+    plain = np.broadcast_to(footage.mean((0, 1, 2, 3)).astype(np.uint8), made.shape)
+    spaces = FeatureSpaces.fit(footage)
+    real, ours, frozen, grey = (
+        spaces.features(x) for x in (footage, made, plant("frozen", footage), np.ascontiguousarray(plain))
+    )
+    assert frechet(ours["appearance"], real["appearance"]) < 0.5 * frechet(
+        grey["appearance"], real["appearance"]
+    )
+    for space in ("flow", "differences"):
+        assert frechet(ours[space], real[space]) < frechet(frozen[space], real[space])
 
 
 def test_an_extension_goes_on_without_a_jump(learnt, clips, tmp_path):

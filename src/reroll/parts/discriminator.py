@@ -5,6 +5,9 @@ head joins three neighbouring frames' features with their time steps. Two verdic
 8 × 8 pixels (texture, edges, small motion), and `wide`, from frames four times smaller, one for every 16 × 16 pixels
 and most of the picture around them (what is where): it gives a generator that knows nothing something to begin with.
 
+For `gan` it also says what it sees as latents, from which the Decoder has to redraw the frame (a self-supervised
+discriminator, Liu et al. 2021, FastGAN): features that forget what is in a frame cannot.
+
 A label is heard by projection (Miyato & Koyama 2018). In: frames `B T 3 H W` in [-1, 1], times `B T` in seconds,
 labels `B` (-1: none). Out: `Verdict`.
 """
@@ -27,9 +30,10 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """`B T 3 H W`, `B T` → logits `B T H/8 W/8` and `B T H/16 W/16`, features of two depths."""
+    """`B T 3 H W`, `B T` → logits `B T H/8 W/8` and `B T H/16 W/16`, features of two depths; with `latent_channels`,
+    also → latents."""
 
-    def __init__(self, widths: tuple[int, int, int], labels: int = 0) -> None:
+    def __init__(self, widths: tuple[int, int, int], labels: int = 0, latent_channels: int = 0) -> None:
         super().__init__()
         fine, middle, coarse = widths
         self.enter = nn.Conv2d(24, fine, 3, padding=1)
@@ -47,6 +51,7 @@ class Discriminator(nn.Module):
         self.widest = nn.Sequential(ResidualBlock(coarse), ResidualBlock(coarse))
         self.join_wide = nn.Conv2d(3 * coarse + 1, coarse, 3, stride=2, padding=1)
         self.judge_wide = nn.Conv2d(coarse, 1, 1, bias=False)
+        self.redraw = nn.Conv2d(coarse, latent_channels, 1) if latent_channels else None
         self.label = nn.Embedding(labels + 1, coarse)
         nn.init.normal_(self.label.weight, std=0.02)
         initialise(self)
@@ -55,12 +60,8 @@ class Discriminator(nn.Module):
 
     def forward(self, frames: Tensor, times: Tensor, labels: Tensor | None = None) -> Verdict:
         count = frames.shape[1]
-        change = frames.diff(dim=1)
-        first = change[:, :1] if count > 1 else torch.zeros_like(frames)
-        seen = torch.cat([frames, 2 * torch.cat([first, change], 1)[:, :count]], 2).flatten(0, 1)
-        a = self.fine(self.enter(F.pixel_unshuffle(seen, 2)))
-        b = self.middle(self.to_middle(activate(a)))
-        c = self.coarse(self.to_coarse(activate(b)))
+        seen = self._beside_change(frames)
+        b, c = self._trunk(seen)
         joined = activate(self.join(self._neighbours(activate(c), times)))
         wide = self.wide(self.enter_wide(F.avg_pool2d(seen, 4)))
         wide = self.widest(self.to_widest(activate(wide)))
@@ -74,6 +75,30 @@ class Discriminator(nn.Module):
             self.judge_wide(activate(wide)).float().unflatten(0, shape)[:, :, 0],
             [b, joined],
         )
+
+    def latents(self, frames: Tensor) -> Tensor:
+        """Frames `B T 3 H W`, H and W multiples of 16 → what is seen in them, as the Decoder takes it: `B T Z H/8 W/8`.
+
+        Raises TypeError for a Discriminator without `latent_channels`.
+        """
+        if self.redraw is None:
+            raise TypeError("this discriminator gives no latents")
+        _, c = self._trunk(self._beside_change(frames))
+        latents: Tensor = self.redraw(activate(c))
+        return latents.float().unflatten(0, frames.shape[:2])
+
+    def _trunk(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at a quarter and at an eighth of the size."""
+        a = self.fine(self.enter(F.pixel_unshuffle(seen, 2)))
+        b = self.middle(self.to_middle(activate(a)))
+        return b, self.coarse(self.to_coarse(activate(b)))
+
+    @staticmethod
+    def _beside_change(frames: Tensor) -> Tensor:
+        """Each frame and twice its change from the one before: `B·T 6 H W`."""
+        count, change = frames.shape[1], frames.diff(dim=1)
+        first = change[:, :1] if count > 1 else torch.zeros_like(frames)
+        return torch.cat([frames, 2 * torch.cat([first, change], 1)[:, :count]], 2).flatten(0, 1)
 
     @staticmethod
     def _neighbours(features: Tensor, times: Tensor) -> Tensor:

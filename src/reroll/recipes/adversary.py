@@ -63,8 +63,11 @@ def contest(context: Context, real: Footage, generated: Footage) -> Contest:
     return Contest(real, generated, *verdicts)
 
 
-def discriminator_update(context: Context, of: Contest, penalty_weight: float) -> dict[str, float]:
-    """One step of the Discriminator on what it has judged; what comes back is logged."""
+def discriminator_update(
+    context: Context, of: Contest, penalty_weight: float, extra: tuple[Tensor, Tensor] | None = None
+) -> dict[str, float]:
+    """One step of the Discriminator on what it has judged, and on `extra`, (something it said, its gradient); what
+    comes back is logged."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
     terms = {"discriminator": relativistic_loss(of.on_real, of.on_generated)}
@@ -82,7 +85,7 @@ def discriminator_update(context: Context, of: Contest, penalty_weight: float) -
                 context.generator_for("penalty"),
             )
         terms["penalty"] = PENALTY_EVERY * penalty_weight * penalty
-    context.update("discriminator", terms)
+    context.update("discriminator", terms, extra)
     # A relativistic loss leaves the logits' common offset free: signs are taken around the middle of the two.
     real, made = of.on_real.fine, of.on_generated.fine
     middle = (real.mean() + made.mean()) / 2

@@ -4,7 +4,7 @@ A recipe names its stages, the optimizers of each, and what one step of a stage 
 everything else: data, schedule, precision, checks for non-finite values, averages, checkpoints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -93,10 +93,15 @@ class Context(Protocol):
         """fp32 whatever the run's precision."""
 
     def update(
-        self, optimizer: str, terms: Mapping[str, Tensor], extra: tuple[Tensor, Tensor] | None = None
+        self,
+        optimizer: str,
+        terms: Mapping[str, Tensor],
+        extra: tuple[Tensor, Tensor] | None = None,
+        through: Sequence[Tensor] = (),
     ) -> None:
         """One optimizer step on the sum of `terms`; `extra` is (tensor, its gradient), for a gradient already
-        taken. Raises NonFiniteError before anything is changed when a term or a gradient is not finite."""
+        taken; leaves in `through` get their gradient in `.grad` too. Raises NonFiniteError before anything is
+        changed when a term or a gradient is not finite."""
 
 
 class Recipe(Protocol):

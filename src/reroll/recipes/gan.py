@@ -2,22 +2,35 @@
 
 The noise is smooth in time (`parts/noise.py`), and each frame is made from the noise at its own time: clips of any
 length have no windows and so no joints. A sample is noise → one step of the MotionPrior → Decoder.
+
+An adversary alone teaches slowly: after ten minutes a face without eyes. So the Discriminator also says what it sees in
+footage as latents, and the Decoder has to redraw the footage from them (a self-supervised discriminator, Liu et
+al. 2021): it learns to draw from the first step on. And what the MotionPrior makes of noise has to be distributed like
+these latents (energy distance, as in the Cramér GAN, Bellemare et al. 2017). Measured: docs/log.md.
 """
 
 import torch
 from torch import Tensor
 
 from reroll.objectives.adversarial import blur, matching_loss, relativistic_loss
+from reroll.objectives.energy import energy_loss
+from reroll.objectives.variational import reconstruction_loss, signal_to_noise
 from reroll.parts.model import VideoModel
 from reroll.parts.noise import motion_noise
 from reroll.recipes import adversary, vae
-from reroll.recipes.context import Context, Networks, OptimizerSpec, StageSpec
+from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
 BATCH, FRAMES = 5, 3
+REDRAW_NOISE, REDRAW_DECAY = 0.1, 1e-3
+"""Noise on the latents that are redrawn, so that near ones look alike, and weight of their square, so that they
+do not grow until the noise is nothing."""
+ENERGY_WEIGHT = 1.0
+ADVERSARIAL_SHARE = 0.6
+"""Gradient of the adversary at the pixels, as a multiple of that of redrawing."""
 PENALTY_WEIGHT = 1.0
-"""Hundreds of times the `vaegan`'s: here nothing but the Discriminator's gradient leads, and it has to be smooth."""
+"""Hundreds of times the `vaegan`'s: what is generated differs from footage in much, its gradient has to be smooth."""
 BLUR, BLUR_SHARE = 0.12, 0.6
-"""Blur of all the Discriminator sees at first, in heights of the picture, and the share of the stage in which it goes
+"""Blur of all the Discriminator judges at first, in heights of the picture, and the share of the stage in which it goes
 (Karras et al. 2021): what is where is learnt before what it looks like."""
 
 
@@ -41,10 +54,11 @@ class Gan:
     def step(self, stage: str, context: Context) -> dict[str, float]:
         real = vae.drop_labels(context, context.windows(BATCH, FRAMES))
         model = context.networks.model
-        shape = model.latent_shape
-        noise = torch.stack([motion_noise(t, shape, context.generator) for t in real.times.cpu()])
+        latents = generate(context, real)
+        seen, told, rebuilt = redraw(context, real)
         with context.autocast():
-            generated = model.decode(one_step(model, context.to_device(noise), real.labels))
+            generated = model.decode(latents)
+        redrawing = reconstruction_loss(rebuilt, real.data)
         unready = max(0.0, 1 - context.progress / BLUR_SHARE) if context.untrained else 0.0
         sigma = BLUR * real.data.shape[-2] * unready
         of = adversary.contest(
@@ -54,11 +68,43 @@ class Gan:
         )
         loss = relativistic_loss(of.on_generated, of.on_real)
         match = matching_loss(of.on_generated, of.on_real)
+        exact = torch.autograd.grad(redrawing, rebuilt, retain_graph=True)[0]
         gradient = of.gradient(loss + match)
-        logged = adversary.discriminator_update(context, of, PENALTY_WEIGHT)
+        gradient = gradient * (ADVERSARIAL_SHARE * exact.norm() / (gradient.norm() + 1e-12))
+        spread = energy_loss(latents, seen, real.times, real.labels)
+        terms = {"redrawing": redrawing, "energy": ENERGY_WEIGHT * spread}
         # The blur is a symmetric matrix: blurring the gradient is going back through it.
-        context.update("generator", {}, (generated, blur(gradient, sigma)))
-        return logged | {"adversarial": loss.item(), "matching": match.item()}
+        context.update("generator", terms, (generated, blur(gradient, sigma)), through=[told])
+        assert told.grad is not None
+        back = told.grad + 2 * REDRAW_DECAY * told.detach() / told.numel()
+        logged = adversary.discriminator_update(context, of, PENALTY_WEIGHT, (seen, back))
+        return logged | {
+            "adversarial": loss.item(),
+            "matching": match.item(),
+            "energy": spread.item(),
+            "reconstruction": redrawing.item(),
+            "psnr": signal_to_noise(rebuilt.detach(), real.data).item(),
+        }
+
+
+def generate(context: Context, like: Footage) -> Tensor:
+    """Latents `B T Z h w` of new windows with the times and labels of `like`."""
+    model = context.networks.model
+    noise = torch.stack([motion_noise(t, model.latent_shape, context.generator) for t in like.times.cpu()])
+    with context.autocast():
+        return one_step(model, context.to_device(noise), like.labels)
+
+
+def redraw(context: Context, real: Footage) -> tuple[Tensor, Tensor, Tensor]:
+    """What the Discriminator sees in footage, latents `B T Z h w`; the same as a leaf that takes the Decoder's
+    gradient; and the frames decoded from it, `B T 3 H W`."""
+    model, discriminator = context.networks.model, context.networks.discriminator
+    assert discriminator is not None
+    with context.autocast():
+        seen = discriminator.latents(model.pad(real.data).unflatten(0, real.data.shape[:2]))
+        told = seen.detach().requires_grad_()
+        rebuilt = model.decode(told + REDRAW_NOISE * context.noise(*told.shape))
+    return seen, told, rebuilt
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:

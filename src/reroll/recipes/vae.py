@@ -19,8 +19,9 @@ KL_WEIGHT = 3e-4
 AUTOENCODER_BATCH, AUTOENCODER_FRAMES = 5, 3
 PRIOR_BATCH = 8
 LABEL_DROP = CONTENT_DROP = 0.1
-MOVED = 0.6
-"""Share of the autoencoder's windows that are zoomed, shifted and mirrored (docs/log.md: 1.5 dB on unseen footage)."""
+MOVED, MOVED_UNTIL = 0.6, 0.7
+"""Share of the autoencoder's windows that are zoomed, shifted and mirrored (docs/log.md: 1.5 dB on unseen footage), and
+when that has come down to none: what is learnt last is the footage as it is (1 dB)."""
 
 
 class Vae:
@@ -41,13 +42,21 @@ class Vae:
         return {"motion_prior": OptimizerSpec(list(model.motion_prior.parameters()), 2e-3)}
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
-        return autoencoder_step(context) if stage == "autoencoder" else prior_step(context)
+        if stage == "autoencoder":
+            return autoencoder_step(context, fewer_moved(context))
+        return prior_step(context)
 
 
-def encode_decode(context: Context) -> tuple[Footage, Tensor, dict[str, Tensor]]:
-    """Footage, its reconstruction `B T 3 H W` through a sample of the posterior, and the ELBO's terms."""
+def fewer_moved(context: Context) -> float:
+    """The share of moved windows in the last stage of an autoencoder."""
+    return MOVED * max(0.0, 1 - context.progress / MOVED_UNTIL)
+
+
+def encode_decode(context: Context, share: float) -> tuple[Footage, Tensor, dict[str, Tensor]]:
+    """Footage, a share of it moved; its reconstruction `B T 3 H W` through a sample of the posterior; and the
+    ELBO's terms."""
     footage = context.windows(AUTOENCODER_BATCH, AUTOENCODER_FRAMES)
-    footage = footage._replace(data=moved(footage.data, context.generator_for("moved")))
+    footage = footage._replace(data=moved(footage.data, share, context.generator_for("moved")))
     model = context.networks.model
     with context.autocast():
         mean, log_variance = model.posterior(footage.data)
@@ -55,14 +64,16 @@ def encode_decode(context: Context) -> tuple[Footage, Tensor, dict[str, Tensor]]
     return footage, decoded, {"kl": KL_WEIGHT * kl_divergence(mean, log_variance).mean()}
 
 
-def moved(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Windows `B T 3 H W`, some of them zoomed, shifted and mirrored, alike over a window's frames.
+def moved(frames: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Windows `B T 3 H W`, a share of them zoomed, shifted and mirrored, alike over a window's frames.
 
     Only the autoencoder is given these: it has to draw anything anywhere, how things move is not its to learn.
     """
+    if share == 0:
+        return frames
     batch, count = frames.shape[:2]
     draw = torch.rand(batch, 5, generator=generator).to(frames.device)
-    on = (draw[:, 0] < MOVED).float()
+    on = (draw[:, 0] < share).float()
     zoom = 1.3 ** ((2 * draw[:, 1] - 1) * on)
     flip = 1 - 2 * (draw[:, 4] < 0.5).float() * on
     theta = torch.zeros(batch, 2, 3, device=frames.device)
@@ -75,9 +86,9 @@ def moved(frames: Tensor, generator: torch.Generator) -> Tensor:
     return out.unflatten(0, (batch, count))
 
 
-def autoencoder_step(context: Context) -> dict[str, float]:
-    """One step of reconstruction + β·KL."""
-    footage, decoded, terms = encode_decode(context)
+def autoencoder_step(context: Context, share: float) -> dict[str, float]:
+    """One step of reconstruction + β·KL, with a share of the windows moved."""
+    footage, decoded, terms = encode_decode(context, share)
     terms["reconstruction"] = reconstruction_loss(decoded, footage.data)
     context.update("autoencoder", terms)
     return {

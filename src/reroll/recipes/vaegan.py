@@ -61,7 +61,7 @@ class VaeGan:
     def step(self, stage: str, context: Context) -> dict[str, float]:
         match stage:
             case "autoencoder":
-                return vae.autoencoder_step(context)
+                return vae.autoencoder_step(context, vae.MOVED)
             case "adversarial":
                 return adversarial_step(context)
             case "prior":
@@ -78,7 +78,7 @@ def weighed(context: Context, gradient: Tensor, beside: Tensor, share: float) ->
 
 def adversarial_step(context: Context) -> dict[str, float]:
     """The `vae`'s step with the adversary's gradient added at the pixels, then a step of the Discriminator."""
-    footage, decoded, terms = vae.encode_decode(context)
+    footage, decoded, terms = vae.encode_decode(context, vae.fewer_moved(context))
     terms["reconstruction"] = reconstruction_loss(decoded, footage.data)
     of = adversary.contest(context, footage, footage._replace(data=decoded))
     verdict = relativistic_loss(of.on_generated, of.on_real) + feature_loss(of.on_generated, of.on_real)

@@ -27,7 +27,7 @@ from rich.text import Text
 from reroll.training.health import Health, health
 from reroll.training.machine import resident_bytes
 
-LOSSES = ("loss", "reconstruction", "kl", "flow", "adversarial", "discriminator")
+LOSSES = ("loss", "reconstruction", "kl", "flow", "adversarial", "energy", "discriminator")
 LIVE_SECONDS, PLAIN_SECONDS = 0.25, 10.0
 HEALTH_STEPS = 10
 _RATE_STEPS, _REMEMBERED_STEPS = 100, 5000

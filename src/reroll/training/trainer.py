@@ -6,7 +6,7 @@ random state has to be saved, and a resumed run draws what an uninterrupted one 
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -58,7 +58,13 @@ class Trainer:
         torch.manual_seed(seed)
         model = engine.setup(VideoModel(config))
         judge = (
-            engine.setup(Discriminator(config.discriminator_widths, len(config.labels)))
+            engine.setup(
+                Discriminator(
+                    config.discriminator_widths,
+                    len(config.labels),
+                    0 if config.encoder else config.latent_channels,
+                )
+            )
             if recipe.has_discriminator
             else None
         )
@@ -234,7 +240,11 @@ class Trainer:
         return self.engine.full_precision()
 
     def update(
-        self, optimizer: str, terms: Mapping[str, Tensor], extra: tuple[Tensor, Tensor] | None = None
+        self,
+        optimizer: str,
+        terms: Mapping[str, Tensor],
+        extra: tuple[Tensor, Tensor] | None = None,
+        through: Sequence[Tensor] = (),
     ) -> None:
         for name, term in terms.items():
             if not torch.isfinite(term):
@@ -247,7 +257,9 @@ class Trainer:
         parameters = self.specs[optimizer].parameters
         for parameter in parameters:
             parameter.grad = None
-        torch.autograd.backward(roots, gradients, inputs=[p for p in parameters if p.requires_grad])
+        torch.autograd.backward(
+            roots, gradients, inputs=[*(p for p in parameters if p.requires_grad), *through]
+        )
         present = [p.grad for p in parameters if p.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(present)):
             raise NonFiniteError(
