@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
-from reroll.errors import UsageError
+from reroll.errors import SpaceError, UsageError
 from reroll.evaluation.collect import write_report
 from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, decode, probe, read_picture, resize
@@ -30,13 +30,14 @@ from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.budget import Suggestion, suggest
-from reroll.training.engine import Engine
+from reroll.training.engine import Engine, out_of_memory
 from reroll.training.loop import train as _train
 from reroll.training.machine import cache_dir, usable_cores
 from reroll.training.run import RunRecord, load_model, read_record
 
 LONGEST_IN_MEMORY_BYTES = 2 << 30
 RESIDUAL_SECONDS = 0.6
+LONGEST_GAP_SECONDS = 10.0
 CONTEXT_KEYFRAMES = 8
 
 
@@ -107,10 +108,18 @@ def train(
         first = error.errors()[0]
         where = str(first["loc"][0]) if first["loc"] else "options"
         raise UsageError(f"--{where} {first.get('input')!r}: {first['msg'].lower()}.") from None
-    return _train(
-        config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console, seen=seen,
-        started=started,
-    )  # fmt: skip
+    try:
+        return _train(
+            config, Path(output), cache_dir=cache_dir(), add_minutes=add_minutes, console=console, seen=seen,
+            started=started,
+        )  # fmt: skip
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise SpaceError(
+            f"{output}: the memory does not suffice to train at --size {config.size} with --model {config.model}; give"
+            " a smaller one of either."
+        ) from None
 
 
 def _check_minutes(option: str, minutes: float) -> None:
@@ -171,7 +180,7 @@ class Generator:
     def sample(self, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
         """One new clip; options are those of `settings`."""
         settings = self.settings(seconds, **options)
-        self._check_memory(settings)
+        self._check_memory(settings.frames)
         return Clip(
             np.concatenate(list(self.sampler.frames(settings))),
             settings.fps,
@@ -188,13 +197,19 @@ class Generator:
     def extend(self, take: str | Path, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
         """The take (a video or a picture) followed by new frames."""
         settings, frames, record = self._extension(Path(take), seconds, options)
-        self._check_memory(settings)
-        return Clip(np.concatenate(list(frames)), settings.fps, record)
+        self._check_memory(settings.frames)
+        held: list[np.ndarray] = []
+        count = 0
+        for chunk in frames:
+            held.append(chunk)
+            count += len(chunk)
+            self._check_memory(count)
+        return Clip(np.concatenate(held), settings.fps, record)
 
     def extend_to(self, path: str | Path, take: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
         """`extend`, written as it is made."""
         settings, frames, record = self._extension(Path(take), seconds, options)
-        if Path(path).resolve() == Path(take).resolve():
+        if Path(path).exists() and Path(path).samefile(take):
             raise UsageError(f"-o {path}: that is the take itself, which would be lost; choose another name.")
         return self._write(path, settings, frames, record)
 
@@ -296,11 +311,11 @@ class Generator:
                 writer.write(chunk)
         return Path(path)
 
-    def _check_memory(self, settings: SampleSettings) -> None:
-        needed = settings.frames * self.record.model.height * self.record.model.width * 3
+    def _check_memory(self, frames: int) -> None:
+        needed = frames * self.record.model.height * self.record.model.width * 3
         if needed > LONGEST_IN_MEMORY_BYTES:
             raise UsageError(
-                f"a clip of {settings.frames} frames needs {needed / 1e9:.1f} GB as a whole; use sample_to or"
+                f"a clip of {frames} frames or more needs {needed / 1e9:.1f} GB as a whole; use sample_to or"
                 " extend_to, which write it as it is made."
             )
 
@@ -319,11 +334,19 @@ def _cropping(take: Path, about: Probe, model: ModelConfig) -> str | None:
 
 
 def _at_rate(take: Path, fps: float, height: int, width: int) -> Iterator[np.ndarray]:
-    """A file's frames at `fps`: at each output time the last frame that had begun."""
+    """A file's frames at `fps`: at each output time the last frame that had begun. A gap of more than
+    `LONGEST_GAP_SECONDS` is taken for a fault of the timestamps and counts as that, with a note."""
     held: np.ndarray | None = None
-    count = 0
+    count, before, surplus = 0, 0.0, 0.0
     for frame in decode(take):
-        while held is not None and count / fps < frame.timestamp - 0.5 / fps:
+        if (gap := frame.timestamp - before) > LONGEST_GAP_SECONDS and held is not None:
+            surplus += gap - LONGEST_GAP_SECONDS
+            Console(stderr=True).print(
+                f"note: {shown(take.name)}: nothing for {gap:.0f} s after {before:.1f} s; the last frame is held for"
+                f" {LONGEST_GAP_SECONDS:.0f} s instead.", soft_wrap=True, highlight=False, markup=False,
+            )  # fmt: skip
+        before = frame.timestamp
+        while held is not None and count / fps < frame.timestamp - surplus - 0.5 / fps:
             yield held
             count += 1
         held = resize(frame.image, height, width)

@@ -47,6 +47,10 @@ Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Sampling = Annotated[SampleOptions, Parameter(name="*")]
 
 
+OTHER_FORMATS = {".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg"}
+"""Endings of `sample -o` that are no folder's."""
+
+
 @app.command
 def inspect(footage: Footage, /, *, minutes: float = 20.0, json: bool = False) -> None:
     """What is in the footage, what can be trained from it, how long it will take.
@@ -136,7 +140,7 @@ def sample(
     """
     seeds = parse_seeds(seed, count)
     single = output.suffix.lower() == ".mp4"
-    if output.suffix and not single:
+    if output.suffix.lower() in OTHER_FORMATS and not output.is_dir():
         raise UsageError(f"-o {output}: give a folder, or a file that ends in .mp4.")
     if single and len(seeds) > 1:
         raise UsageError(f"-o {output} is one file, and {len(seeds)} clips were asked for; give a folder.")

@@ -207,7 +207,7 @@ def test_folders_with_traps_are_walked_safely(tmp_path: Path):
     assert "socket" in reasons["socket.mp4"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="root may read everything")
 def test_unreadable_files_are_skipped(tmp_path: Path):
     path = write_clip(tmp_path / "mine.mp4", moving_square(5))
     path.chmod(0)

@@ -1,1 +1,1 @@
-"""The losses, each beside its equation: variational, flow matching, adversarial."""
+"""The losses, each beside its equation: variational, flow matching, adversarial, energy distance."""

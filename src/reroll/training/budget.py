@@ -83,6 +83,7 @@ class Suggestion(Frozen):
             f"in {self.minutes:g} minutes on {self.cores} core{'s' if self.cores > 1 else ''}: --size {self.size}"
             f" ({self.width}×{self.height}), model {self.model}, about {self.steps} steps",
             f"  because {self.reason}",
+            "  (an estimate for CPU cores with bf16; `reroll train` times this machine)",
         ]
 
 

@@ -14,12 +14,14 @@ damaged files without a word), hence the hashes; the manifest has to be byte for
 Nothing is ever unpickled. Which is newest is decided by the step, never by a clock.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
 _STRAY = re.compile(r"step-[\d.]+\.(tmp|gone)-[0-9a-f]+")
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+RENAME_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 0.5)
 Report = Callable[[str], None]
 
 
@@ -94,7 +97,7 @@ def save(
         for name, content in files.items():
             _write(temporary / name, content)
         _sync_directory(temporary)
-        temporary.rename(final)
+        _rename(temporary, final)
         _sync_directory(root)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -308,11 +311,24 @@ def _purge(root: Path, keep: int) -> None:
     kept.update([path for path in complete if _may_be_gone_back_to(path)][-1:])
     for path in complete:
         if path not in kept:
-            _remove(path)
+            with contextlib.suppress(PermissionError):  # read by another just now: the next save drops it
+                _remove(path)
 
 
 def _remove(path: Path) -> None:
     """Rename first, so that a kill half way leaves a stray and not half a checkpoint."""
     gone = path.with_name(f"{path.name}.gone-{uuid.uuid4().hex}")
-    path.rename(gone)
+    _rename(path, gone)
     shutil.rmtree(gone)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a folder. Windows refuses that while a virus scanner or a reader holds a file in it: tried again for two
+    seconds there."""
+    for wait_seconds in RENAME_WAITS if os.name == "nt" else ():
+        try:
+            source.rename(target)
+            return
+        except PermissionError:
+            time.sleep(wait_seconds)
+    source.rename(target)

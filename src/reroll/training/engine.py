@@ -36,6 +36,15 @@ BF16_PAYS = 1.15
 """bf16 has to be this much faster than fp32 to be chosen: less is within the noise of the measurement."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that there was no memory: Python's own, an accelerator's, or that of torch's CPU allocator, which
+    is a plain RuntimeError."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
+    )
+
+
 @dataclass(frozen=True)
 class Engine:
     """A started device. Make one with `Engine.start`, one per process."""

@@ -17,6 +17,9 @@ Row = Mapping[str, Any]
 SHORT_STEPS, LONG_STEPS = 25, 100
 """Over how many steps a fault has to last: those that hurt soon, and those that take time to be sure of."""
 
+CHANCE = 0.68
+"""A discriminator's loss above which it knows nothing (log 2 = 0.693): its signs are those of one verdict only."""
+
 ACTIONS = {
     "non-finite": "going back to the last good state, skipping this batch and halving the rate",
     "posterior collapse": "nothing is done; a new run with a larger --model may help",
@@ -84,7 +87,12 @@ def _discriminator(rows: Sequence[Row]) -> Health | None:
     if len(right) >= SHORT_STEPS and (share := fmean(right[-SHORT_STEPS:])) > 0.97:
         found = f"it tells real from generated {share:.0%} of the time: its gradients teach little"
         return Health("warn", "discriminator too strong", found, "")
-    if len(right) >= LONG_STEPS and abs(fmean(right[-LONG_STEPS:]) - 0.5) < 0.03:
+    lost = _column(rows, "discriminator")[-LONG_STEPS:]
+    if (
+        len(right) >= LONG_STEPS
+        and abs(fmean(right[-LONG_STEPS:]) - 0.5) < 0.03
+        and fmean(lost or [1.0]) > CHANCE
+    ):
         found = (
             f"right {fmean(right[-LONG_STEPS:]):.0%} of the time: it has learnt nothing in {LONG_STEPS} steps"
         )

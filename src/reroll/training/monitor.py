@@ -171,7 +171,7 @@ class Monitor:
     def log(self, *, step: int, stage: str, **scalars: float) -> list[Health]:
         """One row: `step` counts over all stages. Returns what is wrong with the training, if anything.
 
-        Named scalars that the line shows: `loss reconstruction kl flow adversarial discriminator`,
+        Named scalars that the line shows: `loss reconstruction kl flow adversarial energy discriminator`,
         `real_sign fake_sign` (mean sign of the logits, -1 to 1), `frames_seen`; `motion_energy` is the
         samples' against the footage's. All others are kept in the metrics as they are.
         """

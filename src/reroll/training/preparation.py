@@ -210,7 +210,8 @@ def _read_init(config: TrainingConfig) -> RunRecord | None:
 
 
 def _start_from(trainer: Trainer, path: Path) -> None:
-    """Begin with an older run's averaged weights, and with its discriminator."""
+    """Begin with an older run's averaged weights, and with its discriminator; its size may be another. What is in the
+    footage (`content`) is measured anew."""
     loaded = checkpoint.load_newest(path / "checkpoints", finite_only=True)
     if loaded is None:
         raise CheckpointError(
@@ -218,7 +219,7 @@ def _start_from(trainer: Trainer, path: Path) -> None:
         )
     networks = trainer.networks
     for module in (networks.model, trainer.ema):
-        restore(module, loaded.tensors["ema"], loaded.path)
+        restore(module, loaded.tensors["ema"], loaded.path, but="content.")
     if networks.discriminator is not None:
         restore(networks.discriminator, loaded.tensors["discriminator"], loaded.path)
 

@@ -82,9 +82,9 @@ def read_record(run: Path) -> RunRecord:
 
 
 def write_record(run: Path, record: RunRecord) -> None:
-    """Write `run.json`, whole or not at all."""
+    """Write `run.json`, whole or not at all; in ASCII, since names of footage need not be Unicode."""
     with atomic_path(run / "run.json") as temporary:
-        temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="ascii")
 
 
 def load_model(run: Path, record: RunRecord) -> tuple[VideoModel, int]:
@@ -118,13 +118,16 @@ def _require_samples(run: Path, record: RunRecord, step: int) -> None:
         )
 
 
-def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load weights, naming the tensor that does not fit."""
+def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: str | None = None) -> None:
+    """Load weights, but for those whose names begin with `but`. CheckpointError names the tensor that does not fit."""
     expected = module.state_dict()
     for name, value in expected.items():
+        if but is not None and name.startswith(but):
+            continue
         if name not in tensors:
             raise CheckpointError(f"{path}: {name} is missing; the checkpoint is of another architecture.")
         if tensors[name].shape != value.shape:
             found, wanted = list(tensors[name].shape), list(value.shape)
             raise CheckpointError(f"{path}: {name} is {found}, this model needs {wanted}.")
-    module.load_state_dict({name: tensors[name] for name in expected})
+        expected[name] = tensors[name]
+    module.load_state_dict(expected)
