@@ -216,6 +216,13 @@ def test_frames_and_rate_are_as_asked(place, tmp_path):
     assert times[-1] == pytest.approx(35 / 24, abs=1e-3)
 
 
+def test_a_folder_may_have_a_dot_in_its_name(place, tmp_path):
+    folder = tmp_path / "clips.v1.2"
+    code, out, said = run_in(place, "sample", "gan", "-o", str(folder), "--seconds", "0.2", "--count", "1")
+    assert code == 0, said
+    assert out.split() == [str(path) for path in folder.iterdir()]
+
+
 def test_extend(place, tmp_path):
     take = write_clip(tmp_path / "take.mp4", shaking(20, 32, 44), fps=25)
     code, printed, said = run_in(

@@ -660,3 +660,18 @@ def test_gan_learns_to_draw_through_what_its_discriminator_sees(footage, tmp_pat
     assert not torch.equal(heads["first"], heads["last"])
     psnr = [row["psnr"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
     assert np.mean(psnr[-10:]) > np.mean(psnr[:10]) + 3
+
+
+def test_a_gap_in_the_timestamps_is_held_for_seconds_only(runs, tmp_path, capsys):
+    """A take that claims to stand still for ten days is not ten days long."""
+    times = [0.0, 0.04, 0.08, 864_000.0, 864_000.04]
+    take = write_clip(tmp_path / "gap.mkv", shaking(5, HEIGHT, WIDTH), fps=FPS, times=times)
+    frames = reroll.load(runs("vae")).extend(take, 0.2, denoise_steps=2).frames
+    assert 250 <= len(frames) <= 5 + 10 * FPS + 10
+    assert "gap.mkv" in capsys.readouterr().err
+
+
+def test_a_take_too_long_for_the_memory_is_refused_while_it_is_read(runs, take, monkeypatch):
+    monkeypatch.setattr("reroll.api.LONGEST_IN_MEMORY_BYTES", 20 * HEIGHT * WIDTH * 3)
+    with pytest.raises(UsageError, match="extend_to"):
+        reroll.load(runs("vae")).extend(take, 0.2, denoise_steps=2)

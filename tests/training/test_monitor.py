@@ -230,6 +230,13 @@ def test_a_fault_is_told_by_name_with_a_remedy(kind):
     assert found[0].words
 
 
+def test_even_signs_with_a_loss_below_chance_are_no_ignorance():
+    """The signs are those of the fine verdict only; what the wide one has learnt shows in the loss."""
+    signs = {"real_sign": -0.4, "fake_sign": -0.46}
+    assert health(rows(120, discriminator=0.56, **signs)) == []
+    assert [f.kind for f in health(rows(120, discriminator=0.693, **signs))] == ["discriminator at chance"]
+
+
 def test_every_fault_has_a_test_and_a_remedy():
     assert FAULTS.keys() == ACTIONS.keys()
 

@@ -1,6 +1,7 @@
 """What is decided before the first step: plans, added minutes, what a new run takes over from an older one."""
 
 import io
+import os
 import time
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import reroll
-from reroll.errors import UsageError
+from reroll.errors import SpaceError, UsageError
 from reroll.footage import Span, Split, Windows, find_footage, ingest, inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint, preparation
@@ -267,3 +268,35 @@ def test_init_with_other_labels(tmp_path, runs):
     with pytest.raises(UsageError, match="left, right"):
         train(tmp_path / "clips", tmp_path / "new", "gan", steps=4, init=runs("gan"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("recipe", ["gan", "vae"])
+def test_init_at_another_size(footage, tmp_path, runs, recipe):
+    """The weights are the same; what is in the footage is measured anew."""
+    record = train(footage, tmp_path / "new", recipe, steps=4, init=runs(recipe), size=48)
+    assert record.status == "finished"
+    assert min(record.model.height, record.model.width) == 48
+
+
+def test_a_name_that_is_not_unicode_can_be_trained_on(tmp_path):
+    """As old camera cards have them: Latin-1 in a world of UTF-8."""
+    toy.write_footage(tmp_path / "clips")
+    try:
+        (tmp_path / "clips" / "clip0.mp4").rename(os.fsencode(tmp_path / "clips") + b"/stra\xdfe.mp4")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    train(tmp_path / "clips", tmp_path / "run", "gan", steps=4)
+    assert train(tmp_path / "clips", tmp_path / "run", "gan", steps=4).status == "finished"
+
+
+def test_too_little_memory_is_one_line(footage, tmp_path, monkeypatch):
+    """As torch says it on a CPU, and Python itself."""
+
+    def greedy(self, step):
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr(Trainer, "train_step", greedy)
+    with pytest.raises(SpaceError, match="--size 32") as caught:
+        train(footage, tmp_path / "run", "gan", steps=4)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 5

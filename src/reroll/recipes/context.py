@@ -71,8 +71,8 @@ class Context(Protocol):
     def untrained(self) -> bool:
         """Whether the stage's networks began it with first weights: not those of an older run or of earlier minutes."""
 
-    def windows(self, batch: int, frames: int) -> Footage:
-        """Random training windows as frames."""
+    def windows(self, batch: int, frames: int, multiples: Sequence[int] = (1,)) -> Footage:
+        """Random training windows as frames, at the plan's strides times any of `multiples`."""
 
     def latents(self, batch: int) -> Footage:
         """Random training windows of the plan's length as whitened latents."""

@@ -21,6 +21,9 @@ from reroll.recipes import adversary, vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
 BATCH, FRAMES = 5, 3
+MULTIPLES = (1, 7)
+"""Of the plan's strides: neighbouring frames show how things move, those seconds apart that a clip stays one clip, and
+so what its constant noise is for."""
 REDRAW_NOISE, REDRAW_DECAY = 0.1, 1e-3
 """Noise on the latents that are redrawn, so that near ones look alike, and weight of their square, so that they
 do not grow until the noise is nothing."""
@@ -52,7 +55,7 @@ class Gan:
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
-        real = vae.drop_labels(context, context.windows(BATCH, FRAMES))
+        real = vae.drop_labels(context, context.windows(BATCH, FRAMES, MULTIPLES))
         model = context.networks.model
         latents = generate(context, real)
         seen, told, rebuilt = redraw(context, real)

@@ -207,8 +207,9 @@ class Trainer:
 
     # What recipes are given (Context)
 
-    def windows(self, batch: int, frames: int) -> Footage:
-        drawn = self.data.batch(self._draw(), batch=batch, frames=frames, strides=self.plan.strides)
+    def windows(self, batch: int, frames: int, multiples: Sequence[int] = (1,)) -> Footage:
+        strides = [stride * multiple for stride in self.plan.strides for multiple in multiples]
+        drawn = self.data.batch(self._draw(), batch=batch, frames=frames, strides=strides)
         return self._footage(self.engine.frames(drawn.frames), drawn.timestamps, drawn.labels)
 
     def latents(self, batch: int) -> Footage:
