@@ -3,38 +3,13 @@
 import numpy as np
 import pytest
 
-from reroll.evaluation.originality import Place, check_originality, diversity, nearest_footage
+from reroll.evaluation.nearest import Place, TrainingFootage
+from reroll.evaluation.originality import check_originality, diversity
 
 
 @pytest.fixture(scope="module")
 def footage(moving_textures):
     return moving_textures(10, frames=16, seed=5)
-
-
-def test_the_nearest_run_is_found_at_its_own_start(footage, moving_textures):
-    sample = footage[7:8, 3:13]
-    nearest = nearest_footage(sample, footage)
-    assert nearest.distance[0] < 0.1
-    assert nearest.footage_window[0] == 7
-    assert nearest.footage_start[0] - nearest.start[0] == 3
-
-
-def test_chunks_do_not_change_the_answer(footage, moving_textures, monkeypatch):
-    samples = moving_textures(3, frames=16, seed=6)
-    whole = nearest_footage(samples, footage)
-    monkeypatch.setattr("reroll.evaluation.originality.CHUNK", 3)
-    parts = nearest_footage(samples, footage)
-    assert np.allclose(whole.distance, parts.distance, rtol=1e-4)
-    assert np.array_equal(whole.footage_window, parts.footage_window)
-
-
-def test_forbidden_pairs_are_never_chosen(footage):
-    apart = ~np.eye(10, dtype=bool)
-    nearest = nearest_footage(footage, footage, apart)
-    assert (nearest.footage_window != np.arange(10)).all()
-    nowhere = nearest_footage(footage[:1], footage, np.zeros((1, 10), bool))
-    assert np.isinf(nowhere.distance[0])
-    assert nowhere.footage_window[0] == -1
 
 
 def test_copies_are_counted_against_held_out_windows(footage, moving_textures):
@@ -59,7 +34,34 @@ def test_without_held_out_windows_the_footage_itself_is_the_measure(footage):
         footage[:2], footage, footage[:0], motion_ratio=1.0, places=places, window_seconds=0.64
     )
     assert found.copy_rate == 1
-    assert "training windows against others" in found.basis
+    assert "training windows against footage" in found.basis
+
+
+def test_a_mirrored_copy_is_a_copy_where_training_was_mirrored(footage, moving_textures):
+    heldout, flipped = moving_textures(8, frames=16, seed=7), footage[:4, :, :, ::-1]
+    plain, mirrored = (
+        check_originality(
+            flipped,
+            footage,
+            heldout,
+            motion_ratio=1.0,
+            searched=TrainingFootage.of_windows(footage, mirrored=m),
+        )
+        for m in (False, True)
+    )
+    assert plain.nearest.distance.min() > 20
+    assert plain.copy_rate < 1
+    assert mirrored.nearest.distance.max() < 0.2
+    assert mirrored.copy_rate == 1
+    assert mirrored.threshold <= plain.threshold
+
+
+def test_copies_of_footage_beyond_the_windows_are_found(footage, moving_textures):
+    heldout, unsampled = moving_textures(8, frames=16, seed=7), footage[6:]
+    searched = TrainingFootage.of_windows(footage)
+    found = check_originality(unsampled, footage[:6], heldout, motion_ratio=1.0, searched=searched)
+    assert found.copy_rate == 1
+    assert check_originality(unsampled, footage[:6], heldout, motion_ratio=1.0).copy_rate < 0.5
 
 
 @pytest.mark.parametrize("ratio", [0.3, 2.0])
@@ -74,7 +76,7 @@ def test_no_verdict_on_too_little_footage(footage):
     found = check_originality(footage[:2], footage[:5], footage[:0], motion_ratio=1.0)
     assert found.copy_rate is None
     assert "fewer than 8" in found.reason
-    assert found.nearest.footage_window.tolist() == [0, 1]
+    assert [place.file for place in found.nearest.places] == ["training window 1", "training window 2"]
 
 
 def test_diversity_is_nothing_for_one_clip_twice_and_one_for_the_footage(footage, moving_textures):

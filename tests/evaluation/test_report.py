@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from reroll.evaluation.charts import DotRow, dot_chart, line_chart
-from reroll.evaluation.report import FootageNote, Place, ReportInput, make_report, plain
+from reroll.evaluation.nearest import Place, TrainingFootage
+from reroll.evaluation.report import FootageNote, ReportInput, make_report, plain
 
 NASTY = "<script>alert('x')</script> & \"quotes\" 生成"
 
@@ -130,7 +131,7 @@ def test_the_page_says_what_matters(given):
 
 def test_numbers_are_valid_json_without_nan(given, page):
     numbers = json.loads((given.run_dir / "report.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert numbers["format"] == 1
+    assert numbers["format"] == 2
     assert numbers["verdict"].startswith("The samples move")
     assert len(numbers["judgement"]["distances"]) == 3
     assert numbers["judgement"]["reconstruction"]["psnr_db"] is None  # identical: infinite
@@ -152,6 +153,20 @@ def test_other_runs_stand_beside_and_foreign_ones_are_grey(given, page, tmp_path
     assert "Beside other runs" in text
     assert text.count('<tr class="soft"><td>') == 1
     assert text.count("<b>0.125</b>") == 3
+
+
+def test_a_mirrored_copy_is_shown_as_what_it_is(given, tmp_path):
+    train = given.train_windows
+    searched = TrainingFootage.of_windows(
+        train, [Place("lake.mp4", number + 0.5) for number in range(9)], mirrored=True
+    )
+    values = {f: getattr(given, f) for f in given.__dataclass_fields__}
+    values |= {"run_dir": tmp_path, "samples": train[:4, :, :, ::-1], "searched": searched}
+    text = make_report(ReportInput(**values)).read_text("utf-8")
+    for number in range(4):
+        assert f"lake.mp4, {number}.5 s, mirrored · 0.0 levels apart" in text
+    assert text.count('class="pair copy"') == 4
+    assert "Distances to mirrored footage: half of what was trained on was flipped" in text
 
 
 def test_on_training_footage_is_marked(given, tmp_path):

@@ -3,13 +3,14 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from reroll.errors import CheckpointError, FootageError
 from reroll.evaluation.judge import evenly
-from reroll.evaluation.originality import Place
+from reroll.evaluation.nearest import RUN_FRAMES, Place, TrainingFootage
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
 from reroll.footage import Store, Windows, split
 from reroll.footage.dataset import usual_strides
@@ -38,7 +39,8 @@ def write_report(
         ) from None
     frames = record.plan.window_frames
     parts = split(store, frames)
-    train, places = _windows(Windows(store, parts.train, seed=0, mirror=False), frames, frames // 4)
+    trained_on = Windows(store, parts.train, seed=0, mirror=False)
+    train, places = _windows(trained_on, frames, frames // 4)
     heldout = (
         _windows(Windows(store, parts.heldout, seed=0, mirror=False), frames)[0]
         if parts.heldout
@@ -65,7 +67,8 @@ def write_report(
                 and "words" in row],
         footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
         commands=_commands(run, record), loop=_sample(sampler, looped, 0), rebuilt=rebuilt, rebuilt_of=rebuilt_of,
-        places=places, footage_clips=_stretches(store, length),
+        places=places, searched=_searched(trained_on, frames, mirrored=record.plan.mirror),
+        footage_clips=_stretches(store, length),
         other_runs=[other / "report.json" if other.is_dir() else other for other in compare],
     )  # fmt: skip
     return make_report(given)
@@ -81,17 +84,43 @@ def _rebuild(sampler: Sampler, window: np.ndarray) -> np.ndarray:
 
 
 def _windows(windows: Windows, frames: int, every: int | None = None) -> tuple[np.ndarray, list[Place]]:
-    """Windows that begin every so many frames (overlapping ones find a copy wherever it starts), and their places."""
-    store, found = windows.store, windows.fixed(frames, every)
-    if not found:
-        batch = windows.batch(0, batch=8, frames=frames, strides=(1,))
-        return batch.frames, [Place(Path(store.files[0].path).name, 0.0)] * 8
+    """Windows to measure distances to, evenly chosen of those that begin every so many frames, and their places.
+
+    Where all shots are shorter than a window they are played to and fro, as in training.
+    """
+    store = windows.store
+    found = [np.arange(*window) for window in windows.fixed(frames, every)] or [
+        indices[start : start + frames]
+        for indices in windows.passes(frames, frames)
+        for start in range(0, len(indices) - frames + 1, every or frames)
+    ]
     picked = [found[i] for i in np.linspace(0, len(found) - 1, min(MOST_WINDOWS, len(found))).astype(int)]
-    places = []
-    for start, _, _ in picked:
-        file = next(f for f in store.files if f.start <= start < f.stop)
-        places.append(Place(Path(file.path).name, float(store.timestamps[start])))
-    return np.stack([store.frames(*window) for window in picked]), places
+    return np.stack([_read(store, i) for i in picked]), [_place(store, int(i[0])) for i in picked]
+
+
+def _place(store: Store, index: int) -> Place:
+    """Where the frame at a store index was taken."""
+    file = next(file for file in store.files if index < file.stop)
+    return Place(Path(file.path).name, float(store.timestamps[index]))
+
+
+def _searched(windows: Windows, frames: int, *, mirrored: bool) -> TrainingFootage:
+    """All that windows of so many frames can show of their footage, for the copy check."""
+    store = windows.store
+    return TrainingFootage(
+        passes=windows.passes(frames, min(RUN_FRAMES, frames)),
+        read=partial(_read, store),
+        names=[Path(file.path).name for file in store.files],
+        file=np.repeat(np.arange(len(store.files)), [file.stop - file.start for file in store.files]),
+        seconds=store.timestamps,
+        mirrored=mirrored,
+    )
+
+
+def _read(store: Store, indices: np.ndarray) -> np.ndarray:
+    """Frames uint8 `T H W 3` at store indices in any order; neighbours are read together."""
+    ends = np.flatnonzero(np.diff(indices) != 1) + 1
+    return np.concatenate([store.frames(int(part[0]), int(part[-1]) + 1) for part in np.split(indices, ends)])
 
 
 def _stretches(store: Store, length: int) -> list[np.ndarray]:

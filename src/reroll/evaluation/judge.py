@@ -40,7 +40,8 @@ from reroll.evaluation.motion import (
     sharpness,
     still_limit,
 )
-from reroll.evaluation.originality import Originality, Place, check_originality, diversity
+from reroll.evaluation.nearest import Place, TrainingFootage
+from reroll.evaluation.originality import Originality, check_originality, diversity
 
 Frames = NDArray[np.uint8]
 
@@ -49,6 +50,10 @@ FEWEST_FRAMES = 5  # in a window, for accelerations and lags
 MOST_WINDOWS = 64  # of each kind in the distances, evenly chosen
 PLANTED_DRAWS = 20
 SEEN_FACTOR = 1.5  # a distance sees a planted fault that is this much farther than the clean null
+MIRRORED = (
+    "Distances to mirrored footage: half of what was trained on was flipped left and right. Copies are looked for in"
+    " it too; the distances are to footage as it is."
+)
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,13 @@ def judge(
     rebuilt: tuple[Frames, Frames] | None = None,
     rebuilt_of: str = "",
     places: Sequence[Place] | None = None,
+    searched: TrainingFootage | None = None,
 ) -> Judgement:
     """Measure samples against footage; the module's first lines give the shapes and the choice of reference.
 
     `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out footage"), `places`
-    where each training window was taken from.
+    where each training window was taken from, `searched` all the footage that was trained on (without it, copies are
+    looked for in the training windows).
     """
     _check(samples, train, heldout)
     frames = min(samples.shape[1], train.shape[1])
@@ -131,8 +138,8 @@ def judge(
     distances, planted, missing = _distances(mine, theirs, others)
     drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
     original = check_originality(
-        windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps
-    )
+        windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps, searched=searched
+    )  # fmt: skip
     varied = diversity(evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS), whole)
     return Judgement(
         basis=_basis(samples, fps, windows=len(theirs), whole=len(whole), unseen=unseen),
@@ -156,7 +163,9 @@ def judge(
         seam=None if loop is None else seam_error(loop, whole),
         reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
         reconstruction_of=rebuilt_of,
-        missing=missing + _not_measured(frames, drifts, loop is None, rebuilt is None, original.reason),
+        missing=missing
+        + _not_measured(frames, drifts, loop is None, rebuilt is None, original.reason)
+        + ([MIRRORED] if searched and searched.mirrored and distances else []),
     )
 
 

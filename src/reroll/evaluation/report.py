@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 
 from reroll.evaluation.charts import DotRow, dot_chart, line_chart
 from reroll.evaluation.judge import Judgement, cut, judge
-from reroll.evaluation.originality import Place
+from reroll.evaluation.nearest import Nearest, Place, TrainingFootage
 from reroll.evaluation.verdict import Answer, answers, two_sentences
 from reroll.export.media import atomic_path, video_data_uri
 
 Frames = NDArray[np.uint8]
 JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
-FORMAT = 1  # of report.json
+FORMAT = 2  # of report.json
 MOST_CLIPS = 6  # of each kind on the page
 MOST_SECONDS = 10.0  # of each clip on the page
 NOT_CURVES = {"step", "stage", "time", "seconds", "frames", "frames_seen", "eta_seconds"}
@@ -55,7 +55,8 @@ class ReportInput:
 
     `footage_clips` are longer stretches `T H W 3` for watching; without them windows are shown. `rebuilt` is
     (original, reconstructed) windows and `rebuilt_of` says which footage that is. `places` are where the
-    training windows were taken, one each. `other_runs` are `report.json` files to stand beside.
+    training windows were taken, one each; `searched` is all the footage that was trained on, in which copies are
+    looked for (without it, the training windows). `other_runs` are `report.json` files to stand beside.
     """
 
     run_dir: Path
@@ -76,12 +77,14 @@ class ReportInput:
     rebuilt: tuple[Frames, Frames] | None = None
     rebuilt_of: str = ""
     places: Sequence[Place] | None = None
+    searched: TrainingFootage | None = None
     footage_clips: Sequence[Frames] = field(default_factory=tuple)
     other_runs: Sequence[Path] = ()
 
 
 def make_report(given: ReportInput) -> Path:
     """Measure, write `report.json` and `report.html` into the run directory, and return the page's path."""
+    searched = given.searched or TrainingFootage.of_windows(given.train_windows, given.places)
     judgement = judge(
         given.samples,
         given.train_windows,
@@ -91,13 +94,14 @@ def make_report(given: ReportInput) -> Path:
         rebuilt=given.rebuilt,
         rebuilt_of=given.rebuilt_of,
         places=given.places,
+        searched=searched,
     )
     numbers = report_numbers(given, judgement)
     with atomic_path(given.run_dir / "report.json") as temporary:
         temporary.write_text(
             json.dumps(numbers, ensure_ascii=False, indent=1, allow_nan=False) + "\n", "utf-8"
         )
-    page = render(given, judgement, numbers)
+    page = render(given, judgement, searched, numbers)
     with atomic_path(given.run_dir / "report.html") as temporary:
         temporary.write_text(page, "utf-8")
     return given.run_dir / "report.html"
@@ -147,7 +151,9 @@ def _comparable_key(given: ReportInput) -> str:
     return digest.hexdigest()[:16]
 
 
-def render(given: ReportInput, judgement: Judgement, numbers: Mapping[str, Any]) -> str:
+def render(
+    given: ReportInput, judgement: Judgement, searched: TrainingFootage, numbers: Mapping[str, Any]
+) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader("reroll", "evaluation"),
@@ -167,7 +173,7 @@ def render(given: ReportInput, judgement: Judgement, numbers: Mapping[str, Any])
         "samples": [_clip(s, given.fps) for s in given.samples[:MOST_CLIPS]],
         "loop": _clip(given.loop, given.fps) if given.loop is not None else None,
         "rebuilt": _rebuilt_clips(given),
-        "pairs": _nearest_pairs(given, judgement),
+        "pairs": _nearest_pairs(given, judgement, searched),
         "distances": Markup(dot_chart(_dot_rows(judgement), _axis(judgement))),  # charts escape their text
         "curves": _curves(given.metrics),
         "others": _other_runs(given, numbers),
@@ -234,25 +240,39 @@ def _rebuilt_clips(given: ReportInput) -> list[tuple[EmbeddedClip, EmbeddedClip]
     ]
 
 
-def _nearest_pairs(given: ReportInput, judgement: Judgement) -> list[tuple[EmbeddedClip, EmbeddedClip, bool]]:
-    """For each sample its window nearest to the footage, and that footage; at half speed, being short."""
+def _nearest_pairs(
+    given: ReportInput, judgement: Judgement, searched: TrainingFootage
+) -> list[tuple[EmbeddedClip, EmbeddedClip, bool]]:
+    """For each sample its frames nearest to the footage, and that footage, in step; at half speed, being short."""
     nearest, frames = judgement.originality.nearest, judgement.window_frames
     windows = cut(given.samples, frames)
     per_sample = len(windows) // len(given.samples)
+    threshold = judgement.originality.threshold
     pairs = []
     for sample in range(min(MOST_CLIPS, len(given.samples))):
         index = sample * per_sample + int(nearest.distance[sample * per_sample :][:per_sample].argmin())
-        match = int(nearest.footage_window[index])
-        seconds = index % per_sample * frames / given.fps
-        source = f"training window {match + 1}"
-        if given.places is not None:
-            source = f"{given.places[match].file}, {given.places[match].seconds:.1f} s"
-        distance = float(nearest.distance[index])
-        threshold = judgement.originality.threshold
-        mine = _clip(windows[index], given.fps / 2, f"sample {sample + 1}, {seconds:.1f} s")
-        theirs = _clip(given.train_windows[match], given.fps / 2, f"{source} · {distance:.1f} levels apart")
-        pairs.append((mine, theirs, threshold is not None and distance < threshold))
+        start, distance = int(nearest.start[index]), float(nearest.distance[index])
+        seconds = (index % per_sample * frames + start) / given.fps
+        mine = windows[index][start : start + nearest.frames.shape[1]]
+        theirs, source = _found(searched, nearest, index)
+        pairs.append(
+            (
+                _clip(mine, given.fps / 2, f"sample {sample + 1}, {seconds:.1f} s"),
+                _clip(theirs, given.fps / 2, f"{source} · {distance:.1f} levels apart"),
+                threshold is not None and distance < threshold,
+            )
+        )
     return pairs
+
+
+def _found(searched: TrainingFootage, nearest: Nearest, index: int) -> tuple[Frames, str]:
+    """The footage nearest to a window, as `T H W 3` the way it was compared, and in words where it is from."""
+    frames, place = searched.read(nearest.frames[index]), nearest.places[index]
+    assert place is not None  # only footage's own windows may be compared with nothing
+    source = f"{place.file}, {place.seconds:.1f} s"
+    if nearest.mirrored[index]:
+        return np.ascontiguousarray(frames[:, :, ::-1]), f"{source}, mirrored"
+    return frames, source
 
 
 def _dot_rows(judgement: Judgement) -> list[DotRow]:

@@ -255,6 +255,23 @@ class Windows:
                 found += [(start, start + extent, step) for start in starts]
         return found
 
+    def passes(self, frames: int, run: int) -> list[np.ndarray]:
+        """Store indices in the orders in which windows of `frames` at stride 1 show them; every run of `run` frames
+        that such a window can hold is in one of them.
+
+        A span gives a pass for each frame its stride can begin at; one shorter than a window is played once to and
+        fro.
+        """
+        used, _ = self._table(frames, 1)
+        found: list[np.ndarray] = []
+        for number, (span, step) in enumerate(zip(self.spans, used.tolist(), strict=True)):
+            if step:
+                found += [np.arange(first, span.stop, step) for first in range(span.start, span.start + step)]
+            else:
+                turn = max(1, 2 * (span.stop - span.start - 1))
+                found.append(self._ping_pong(number, 0, turn + run - 1, backwards=False))
+        return [indices for indices in found if len(indices) >= run]
+
     def _table(self, frames: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Stride used in each span (0: shorter than the window), and the running count of start positions."""
         if (frames, stride) not in self._tables:
