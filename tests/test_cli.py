@@ -133,6 +133,7 @@ BAD = [
     (4, "nothing", ["report", "nothing"]),
     (2, "--samples", ["report", "gan", "--samples", "0"]),
     (2, "--compare vae", ["report", "gan", "--compare", "vae"]),
+    (2, "--compare notes.txt: that is no report", ["report", "gan", "--compare", "notes.txt"]),
     (2, "dance", ["dance"]),
 ]
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
 from reroll.errors import SpaceError, UsageError
 from reroll.evaluation.collect import write_report
+from reroll.evaluation.comparison import read_report
 from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
@@ -61,14 +62,12 @@ def report(
 ) -> tuple[Path, str]:
     """Write `report.html` and `report.json` into the run; returns the page and its verdict in two sentences.
 
-    Samples are as long as the footage's windows at most allow (2 to 4 seconds); a loop is made as well.
+    Samples are as long as the footage's windows at most allow (2 to 4 seconds); a loop is made as well. `compare` are
+    other runs, or their `report.json`; they are read first. UsageError if one has no report that can be.
     """
     if not 3 <= samples <= 256:
         raise UsageError(f"--samples {samples}: give 3 to 256.")
-    others = [Path(other) for other in compare]
-    for other in others:
-        if not other.is_file() and not (other / "report.json").is_file():
-            raise UsageError(f"--compare {other}: no report there; make it with `reroll report {other}`.")
+    others = [read_report(Path(other)) for other in compare]
     generator = load(run, threads=threads)
     page = write_report(generator.run, generator.record, generator.sampler, others, samples)
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]

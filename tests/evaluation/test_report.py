@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reroll.evaluation.charts import DotRow, dot_chart, line_chart
+from reroll.evaluation.comparison import read_report
 from reroll.evaluation.nearest import Place, TrainingFootage
 from reroll.evaluation.report import FootageNote, ReportInput, make_report, plain
 
@@ -132,6 +133,7 @@ def test_the_page_says_what_matters(given):
 def test_numbers_are_valid_json_without_nan(given, page):
     numbers = json.loads((given.run_dir / "report.json").read_text("utf-8"), parse_constant=pytest.fail)
     assert numbers["format"] == 2
+    assert numbers["comparison"] is None
     assert numbers["verdict"].startswith("The samples move")
     assert len(numbers["judgement"]["distances"]) == 3
     assert numbers["judgement"]["reconstruction"]["psnr_db"] is None  # identical: infinite
@@ -143,16 +145,23 @@ def test_other_runs_stand_beside_and_foreign_ones_are_grey(given, page, tmp_path
     foreign = tmp_path / "foreign.json"
     foreign.write_text(json.dumps(report | {"title": "elsewhere", "comparable": "other"}), "utf-8")
     for distance in report["judgement"]["distances"]:
-        distance["frechet"]["median"] = 0.125
+        distance["frechet"] = {"median": 0.125, "low": 0.1, "high": 0.15}
+    report["judgement"]["motion_ratio"] = 1.0
+    report["judgement"]["originality"]["copy_rate"] = 0.0
     near = tmp_path / "near.json"
     near.write_text(json.dumps(report | {"title": "nearer"}), "utf-8")
     values = {f: getattr(given, f) for f in given.__dataclass_fields__}
-    again = ReportInput(**values | {"run_dir": tmp_path, "other_runs": [near, foreign]})
+    again = ReportInput(
+        **values | {"run_dir": tmp_path, "other_runs": [read_report(near), read_report(foreign)]}
+    )
     text = make_report(again).read_text("utf-8")
     Page(text)
     assert "Beside other runs" in text
     assert text.count('<tr class="soft"><td>') == 1
     assert text.count("<b>0.125</b>") == 3
+    said = json.loads((tmp_path / "report.json").read_text("utf-8"))["comparison"]
+    assert said.startswith("nearer did best")
+    assert text.index("<b>nearer did best") < text.index("<th>run</th>")
 
 
 def test_a_mirrored_copy_is_shown_as_what_it_is(given, tmp_path):

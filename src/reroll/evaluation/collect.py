@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reroll.errors import CheckpointError, FootageError
+from reroll.evaluation.comparison import OtherReport
 from reroll.evaluation.judge import evenly
 from reroll.evaluation.nearest import RUN_FRAMES, Place, TrainingFootage
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
@@ -23,7 +24,7 @@ SAMPLE_SECONDS, LOOP_SECONDS = 6.0, 3.0
 
 
 def write_report(
-    run: Path, record: RunRecord, sampler: Sampler, compare: Sequence[Path], samples: int
+    run: Path, record: RunRecord, sampler: Sampler, others: Sequence[OtherReport], samples: int
 ) -> Path:
     """Sample, measure, and write `report.html` and `report.json` into the run; the page's path.
 
@@ -68,8 +69,7 @@ def write_report(
         footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
         commands=_commands(run, record), loop=_sample(sampler, looped, 0), rebuilt=rebuilt, rebuilt_of=rebuilt_of,
         places=places, searched=_searched(trained_on, frames, mirrored=record.plan.mirror),
-        footage_clips=_stretches(store, length),
-        other_runs=[other / "report.json" if other.is_dir() else other for other in compare],
+        footage_clips=_stretches(store, length), other_runs=others,
     )  # fmt: skip
     return make_report(given)
 

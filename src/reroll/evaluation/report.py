@@ -26,6 +26,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from reroll.evaluation.charts import DotRow, dot_chart, line_chart
+from reroll.evaluation.comparison import FORMAT, Comparison, OtherReport, beside
 from reroll.evaluation.judge import Judgement, cut, judge
 from reroll.evaluation.nearest import Nearest, Place, TrainingFootage
 from reroll.evaluation.verdict import Answer, answers, two_sentences
@@ -34,7 +35,6 @@ from reroll.export.media import atomic_path, video_data_uri
 Frames = NDArray[np.uint8]
 JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
-FORMAT = 2  # of report.json
 MOST_CLIPS = 6  # of each kind on the page
 MOST_SECONDS = 10.0  # of each clip on the page
 NOT_CURVES = {"step", "stage", "time", "seconds", "frames", "frames_seen", "eta_seconds"}
@@ -56,7 +56,7 @@ class ReportInput:
     `footage_clips` are longer stretches `T H W 3` for watching; without them windows are shown. `rebuilt` is
     (original, reconstructed) windows and `rebuilt_of` says which footage that is. `places` are where the
     training windows were taken, one each; `searched` is all the footage that was trained on, in which copies are
-    looked for (without it, the training windows). `other_runs` are `report.json` files to stand beside.
+    looked for (without it, the training windows). `other_runs` are reports of other runs to stand beside.
     """
 
     run_dir: Path
@@ -79,7 +79,7 @@ class ReportInput:
     places: Sequence[Place] | None = None
     searched: TrainingFootage | None = None
     footage_clips: Sequence[Frames] = field(default_factory=tuple)
-    other_runs: Sequence[Path] = ()
+    other_runs: Sequence[OtherReport] = ()
 
 
 def make_report(given: ReportInput) -> Path:
@@ -97,11 +97,13 @@ def make_report(given: ReportInput) -> Path:
         searched=searched,
     )
     numbers = report_numbers(given, judgement)
+    comparison = beside(numbers, given.other_runs)
+    numbers["comparison"] = comparison.sentence if comparison else None
     with atomic_path(given.run_dir / "report.json") as temporary:
         temporary.write_text(
             json.dumps(numbers, ensure_ascii=False, indent=1, allow_nan=False) + "\n", "utf-8"
         )
-    page = render(given, judgement, searched, numbers)
+    page = render(given, judgement, searched, comparison)
     with atomic_path(given.run_dir / "report.html") as temporary:
         temporary.write_text(page, "utf-8")
     return given.run_dir / "report.html"
@@ -152,7 +154,7 @@ def _comparable_key(given: ReportInput) -> str:
 
 
 def render(
-    given: ReportInput, judgement: Judgement, searched: TrainingFootage, numbers: Mapping[str, Any]
+    given: ReportInput, judgement: Judgement, searched: TrainingFootage, comparison: Comparison | None
 ) -> str:
     """The page as text."""
     environment = Environment(
@@ -176,7 +178,7 @@ def render(
         "pairs": _nearest_pairs(given, judgement, searched),
         "distances": Markup(dot_chart(_dot_rows(judgement), _axis(judgement))),  # charts escape their text
         "curves": _curves(given.metrics),
-        "others": _other_runs(given, numbers),
+        "comparison": comparison,
         "settings": flat(given.settings),
         "answer_names": {"good": "good", "fair": "fair", "poor": "poor", "unknown": "not measurable"},
     }
@@ -308,32 +310,6 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Markup
         (s, [Markup(c) for n, xy in cols.items() if (c := line_chart(n, *xy))]) for s, cols in stages.items()
     ]
     return [(stage, charts) for stage, charts in drawn if charts]
-
-
-def _other_runs(given: ReportInput, numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """This run and others as rows of one table, and whether their numbers may be compared with this run's."""
-    rows = []
-    reports = [json.loads(Path(path).read_text("utf-8")) for path in given.other_runs]
-    for report in [numbers, *reports] if reports else []:
-        j = report["judgement"]
-        rows.append(
-            {
-                "title": report["title"],
-                "recipe": report["recipe"],
-                "same": report["comparable"] == numbers["comparable"],
-                "motion": j["motion_ratio"],
-                "detail": j["detail"]["space"],
-                "copies": j["originality"]["copy_rate"],
-                "psnr": j["reconstruction"] and j["reconstruction"]["psnr_db"],
-                "distances": {d["space"]: d["frechet"]["median"] for d in j["distances"]},
-                "nearest": [],
-            }
-        )
-    for space in {s for row in rows for s in row["distances"]}:
-        alike = [row for row in rows if row["same"] and space in row["distances"]]
-        if len(alike) > 1:
-            min(alike, key=lambda row: row["distances"][space])["nearest"].append(space)
-    return rows
 
 
 __all__ = ["Answer", "FootageNote", "Place", "ReportInput", "make_report", "plain", "report_numbers"]

@@ -1,17 +1,20 @@
-"""The judgement in words: two sentences, and a light for each question a creator asks.
+"""The judgement in words: two sentences, a light for each question a creator asks, which of several runs did best.
 
-In: a Judgement. Out: text. The limits stand here and nowhere else, so that a reader can disagree with them.
+In: a Judgement, or the Standings of several runs. Out: text. The limits stand here and nowhere else, so that a reader
+can disagree with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from reroll.evaluation.distances import Interval
 from reroll.evaluation.judge import Judgement
-from reroll.evaluation.motion import MOTION_RANGE
+from reroll.evaluation.motion import MOTION_RANGE, moves_alike
 
 Light = Literal["good", "fair", "poor", "unknown"]
 
@@ -23,6 +26,8 @@ FREEZE_POOR = 0.25  # share of still steps, beyond the footage's own
 DRIFT_COLOUR_LEVELS = 12.0
 DRIFT_RATIO = 1.4  # of sharpness or motion, either way
 COPY_FAIR = 0.2
+COPY_MOST = 0.5  # share of copies above which a run cannot be called best
+DETAIL_MARGIN = 1.5  # a factor by which detail has to be nearer to the footage's to be clearly nearer
 DIVERSITY_RANGE = (0.3, 0.6)  # below the first all samples are nearly one clip
 
 
@@ -154,3 +159,127 @@ def two_sentences(j: Judgement) -> str:
 
 def _lower(words: str) -> str:
     return words[:1].lower() + words[1:].rstrip(".")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run beside others. Ratios are over the footage's; `copies` is None where it could not be measured.
+
+    `distances` are Fréchet's by space, `multiples` these over the clean null's (None where there is none).
+    """
+
+    title: str
+    motion: float
+    detail: float
+    copies: float | None
+    distances: Mapping[str, Interval]
+    multiples: Mapping[str, float | None]
+
+
+def best_run(runs: Sequence[Standing]) -> str:
+    """Which of several runs, all measured against the same windows, did best and why: one sentence.
+
+    The rule. A run counts if it moves about as much as the footage (MOTION_RANGE) and at most COPY_MOST of its windows
+    are copies. The best of those that count is, against each other one, clearly nearer to the footage in one respect
+    at least and in none clearly farther (`clearly_nearer`); if there is no such run, none is clearly best. A run that
+    would have been best but for its copies is named.
+    """
+    if len(runs) < 2:
+        return "No other run was measured against the same windows, so none can be called best."
+    if not all(run.distances for run in runs):
+        return "The distances could not be measured, so none of these runs can be called best."
+    moving = [run for run in runs if moves_alike(run.motion)]
+    count = [run for run in moving if not _copies_most(run)]
+    nearest, best = _leader(moving) if len(moving) > 1 else None, _leader(count)
+    said = []
+    if nearest and _copies_most(nearest):
+        said.append(f"{nearest.title} lies nearest, but {nearest.copies:.0%} of its windows are copies")
+    if best:
+        said.append(_why(best, [run for run in count if run is not best]))
+    else:
+        said.append(f"{'no' if said else 'No'} run is clearly best{_why_none(count)}")
+    said += [f"{run.title} does not count: {_why_not(run)}" for run in runs if run not in (*count, nearest)]
+    return "; ".join(said) + "."
+
+
+def clearly_nearer(one: Standing, other: Standing) -> list[str]:
+    """Respects in which `one` is clearly nearer to the footage than `other`.
+
+    A distance is if its interval lies wholly below the other's, detail if its ratio is nearer to 1 by DETAIL_MARGIN.
+    """
+    spaces = [s for s, d in one.distances.items() if s in other.distances and d.high < other.distances[s].low]
+    off, other_off = (abs(np.log(max(run.detail, 1e-3))) for run in (one, other))
+    return spaces + ["detail"] * bool(off + np.log(DETAIL_MARGIN) < other_off)
+
+
+def clearly_nearest(runs: Sequence[Standing], space: str) -> Standing | None:
+    """The run to mark in a space: its interval clears every other's, and it moves about as much as the footage."""
+    there = sorted((run for run in runs if space in run.distances), key=lambda r: r.distances[space].median)
+    if len(there) < 2 or not moves_alike(there[0].motion):
+        return None
+    clear = all(there[0].distances[space].high < other.distances[space].low for other in there[1:])
+    return there[0] if clear else None
+
+
+def _leader(runs: Sequence[Standing]) -> Standing | None:
+    """The run that is clearly nearer than each other one and clearly farther than none."""
+
+    def ahead(one: Standing, other: Standing) -> bool:
+        return bool(clearly_nearer(one, other)) and not clearly_nearer(other, one)
+
+    return next((one for one in runs if all(ahead(one, other) for other in runs if other is not one)), None)
+
+
+def _copies_most(run: Standing) -> bool:
+    return run.copies is not None and run.copies > COPY_MOST
+
+
+def _why(best: Standing, others: Sequence[Standing]) -> str:
+    """Why it is the best of those that count."""
+    copies = "how much it copies could not be measured"
+    if best.copies is not None:
+        copies = f"{best.copies:.0%} of its windows are copies"
+    also = f"it moves {best.motion:.2f}× as much as the footage, and {copies}"
+    if not others:
+        return f"{best.title} did best, as the only run that counts: {also}"
+    than = _listed(f"{other.title} ({_respects(best, other)})" for other in others)
+    return (
+        f"{best.title} did best: it is clearly nearer to the footage than {than}, and clearly farther in no respect;"
+        f" {also}"
+    )
+
+
+def _respects(one: Standing, other: Standing) -> str:
+    """What `one` is clearly nearer in, with both figures: multiples of clean footage's distance where there are any."""
+    words = []
+    for respect in clearly_nearer(one, other):
+        mine, theirs = one.multiples.get(respect), other.multiples.get(respect)
+        if respect == "detail":
+            words.append(f"detail {one.detail:.2f}× against {other.detail:.2f}× the footage's")
+        elif mine is not None and theirs is not None:
+            words.append(f"{respect} {mine:.1f}× against {theirs:.1f}× clean footage's distance")
+        else:
+            medians = (run.distances[respect].median for run in (one, other))
+            words.append(f"{respect} {' against '.join(f'{median:.3g}' for median in medians)}")
+    return ", ".join(words)
+
+
+def _why_none(count: Sequence[Standing]) -> str:
+    """Why there is no best among those that count, if any do."""
+    if not count:
+        return ""
+    return (
+        f": of {_listed(run.title for run in count)} none is, against each other one, clearly nearer to the footage in"
+        " one respect and clearly farther in none"
+    )
+
+
+def _why_not(run: Standing) -> str:
+    if not moves_alike(run.motion):
+        return f"it moves {run.motion:.2f}× as much as the footage"
+    return f"{run.copies:.0%} of its windows are copies"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
