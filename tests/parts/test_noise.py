@@ -15,13 +15,19 @@ def noise(times, shape=(9, 4, 6), seed=0, period=None):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])
 def test_every_channel_has_mean_zero_and_variance_one(channels):
-    drawn = torch.stack([noise([0.0, 3.3], (channels, 6, 6), seed) for seed in range(150)])
-    assert drawn.shape == (150, 2, channels, 6, 6)
-    values = drawn.transpose(0, 2).flatten(2).transpose(0, 1).flatten(1)  # time, everything of it
+    drawn = torch.stack([noise([0.0, 3.3], (channels, 2, 2), seed) for seed in range(1500)])
+    assert drawn.shape == (1500, 2, channels, 2, 2)
     by_channel = drawn.permute(1, 2, 0, 3, 4).flatten(2)  # time, channel, draws and places
-    assert values.var(1).sub(1).abs().max() < 0.1
-    assert by_channel.var(-1).sub(1).abs().max() < 0.12
-    assert by_channel.mean(-1).abs().max() < 0.08
+    assert by_channel.var(-1).sub(1).abs().max() < 0.15
+    assert by_channel.mean(-1).abs().max() < 0.1
+
+
+def test_what_is_whole_is_the_same_at_every_place():
+    """Of 16 channels the 6 constant ones and 2 of 5 pairs; the others differ from place to place."""
+    clip = noise(torch.arange(4) / 2, (16, 4, 6))
+    same = (clip == clip[..., :1, :1]).all(-1).all(-1).all(0)
+    assert same.nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 11, 12]
+    assert clip[:, ~same].std((2, 3)).min() > 0.3
 
 
 @given(

@@ -1,7 +1,8 @@
-"""The noise a one-step generator turns into video: a random field in space, a smooth random process in time.
+"""The noise a one-step generator turns into video: random in space, a smooth random process in time.
 
-A third of the channels is constant over a clip (what is in it), the rest are pairs that turn. Each pair is one
-complex process with a one-sided spectrum,
+A third of the channels is constant over a clip (what is in it), the rest are pairs that turn. The constant ones and
+part of the pairs are the same at every place: what is whole, a person or a pose, is decided once and not by each
+place for itself. Each pair is one complex process with a one-sided spectrum,
 
     n(t) = Σ_k a_k · exp(i ω_k t),    a_k ~ complex normal,    ω_k log-uniform between slow and fast,
 
@@ -16,6 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 WAVES = 4
+GLOBAL_PAIRS = 0.4
+"""Share of the pairs that are the same at every place."""
 SLOWEST_SECONDS, FASTEST_SECONDS = 6.0, 0.35
 
 
@@ -29,8 +32,10 @@ def motion_noise(
     channels, rows, columns = shape
     pairs = channels // 3
     constant = channels - 2 * pairs
-    still = torch.randn(constant, rows, columns, generator=generator)
+    still = torch.randn(constant, 1, 1, generator=generator)
     amplitude = torch.randn(2, WAVES, pairs, rows, columns, generator=generator) / math.sqrt(WAVES)
+    whole = round(GLOBAL_PAIRS * pairs)
+    amplitude[:, :, :whole] = amplitude[:, :, :whole, :1, :1].clone()
     position = torch.rand(WAVES, pairs, 1, 1, generator=generator)
     slow, fast = 2 * math.pi / SLOWEST_SECONDS, 2 * math.pi / FASTEST_SECONDS
     omega = slow * (fast / slow) ** position.double()  # after a minute of turns fp32 would not close a loop
@@ -40,4 +45,4 @@ def motion_noise(
     cosine, sine = angle.cos().float(), angle.sin().float()
     real = (amplitude[0] * cosine - amplitude[1] * sine).sum(1)
     imaginary = (amplitude[0] * sine + amplitude[1] * cosine).sum(1)
-    return torch.cat([still.expand(len(times), -1, -1, -1), real, imaginary], 1)
+    return torch.cat([still.expand(len(times), -1, rows, columns), real, imaginary], 1)
