@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -385,7 +386,8 @@ def test_a_new_run_may_start_from_an_older_one(footage, tmp_path, run, recipe, m
     assert record.config.init == str(run)
     ema = checkpoint.load_newest(run / "checkpoints").tensors["ema"]
     for name, value in began.items():
-        assert torch.equal(value, ema[name]), name
+        if not name.startswith("content."):  # what is in the footage is measured anew
+            assert torch.equal(value, ema[name]), name
     other = next(name for name in NAMES if name != recipe)
     with pytest.raises(UsageError, match="--init"):
         train(footage, tmp_path / "other", other, init=run)
@@ -396,7 +398,7 @@ def test_a_new_run_may_start_from_an_older_one(footage, tmp_path, run, recipe, m
 def test_a_run_survives_being_moved(tmp_path, run):
     frames = reroll.load(run).sample(0.4, seed=2).frames
     moved = tmp_path / "elsewhere"
-    subprocess.run(["cp", "-r", str(run), str(moved)], check=True)
+    shutil.copytree(run, moved)
     assert np.array_equal(reroll.load(moved).sample(0.4, seed=2).frames, frames)
 
 
