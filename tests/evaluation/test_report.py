@@ -189,6 +189,13 @@ def test_on_training_footage_is_marked(given, tmp_path):
     assert "There are no metrics to draw." in text
 
 
+def test_names_need_not_be_unicode(given, tmp_path):
+    values = {f: getattr(given, f) for f in given.__dataclass_fields__}
+    make_report(ReportInput(**values | {"run_dir": tmp_path, "title": "stra\udcdfe 生成"}))
+    assert "stra\\udcdfe 生成" in (tmp_path / "report.html").read_text("utf-8")
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["title"] == "stra\udcdfe 生成"
+
+
 def test_a_line_chart_leaves_out_what_is_not_finite():
     chart = line_chart("a<b", range(5), [1.0, float("nan"), float("inf"), 2.0, 3.0])
     assert "a&lt;b" in chart

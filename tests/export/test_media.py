@@ -98,7 +98,13 @@ def test_faststart_puts_the_index_before_the_pictures(tmp_path):
 
 
 def test_the_record_survives(tmp_path):
-    record = {"seed": 3, "run": 'a "quoted" <name>', "words": "生成 é", "long": ["x" * 50] * 400}
+    record = {
+        "seed": 3,
+        "run": 'a "quoted" <name>',
+        "words": "生成 é",
+        "take": "stra\udcdfe.mp4",
+        "long": ["x" * 50] * 400,
+    }
     path = Clip(gradient_clip(), 12.5, record).save(tmp_path / "clip.mp4")
     assert read_record(path) == json.loads(json.dumps(record))
     assert read_record(write_video(tmp_path / "plain.mp4", gradient_clip(), 24)) == {}

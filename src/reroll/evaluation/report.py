@@ -100,12 +100,10 @@ def make_report(given: ReportInput) -> Path:
     comparison = beside(numbers, given.other_runs)
     numbers["comparison"] = comparison.sentence if comparison else None
     with atomic_path(given.run_dir / "report.json") as temporary:
-        temporary.write_text(
-            json.dumps(numbers, ensure_ascii=False, indent=1, allow_nan=False) + "\n", "utf-8"
-        )
+        temporary.write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", "utf-8")
     page = render(given, judgement, searched, comparison)
     with atomic_path(given.run_dir / "report.html") as temporary:
-        temporary.write_text(page, "utf-8")
+        temporary.write_text(page, "utf-8", "backslashreplace")  # names of files need not be Unicode
     return given.run_dir / "report.html"
 
 

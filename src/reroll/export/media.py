@@ -118,7 +118,7 @@ class VideoWriter:
             raise UsageError(f"{self.path}: H.264 needs an even height and width, not {height}×{width}")
         self.height, self.width = height, width
         self.frame_count = 0
-        self._comment = json.dumps(dict(metadata), ensure_ascii=False, default=str) if metadata else ""
+        self._comment = json.dumps(dict(metadata), default=str) if metadata else ""
         self._reformatter = VideoReformatter()
 
     def __enter__(self) -> VideoWriter:

@@ -282,12 +282,12 @@ def _plain(value: float) -> float | None:
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        stream.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a `.jsonl` file as a whole, unless it holds just these rows already."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
         return
     temporary = path.with_name(path.name + ".tmp")
