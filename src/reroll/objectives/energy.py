@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reroll.parts.blocks import time_step
 from reroll.parts.motion_prior import PATCH
 
 
@@ -50,7 +51,7 @@ def energy_distance(x: Tensor, y: Tensor, strange: Tensor) -> Tensor:
 
 def _strangeness(times: Tensor, labels: Tensor) -> Tensor:
     """Squared distance `B B` of what windows are asked to be: label and log of the time step."""
-    gap = ((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)).clamp(min=1e-3).log()
+    gap = time_step(times).log()
     return (gap[:, None] - gap).square() + 2 * (labels[:, None] != labels).float()
 
 

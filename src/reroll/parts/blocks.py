@@ -18,6 +18,11 @@ def activate(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE) * 1.4
 
 
+def time_step(times: Tensor) -> Tensor:
+    """Mean step `B` of windows' times `B T`, in seconds, a millisecond at least: its log is taken."""
+    return ((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)).clamp(min=1e-3)
+
+
 class ResidualBlock(nn.Module):
     """`x + conv(act(conv(act(x))))` on `N C H W`; the second convolution starts at zero."""
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reroll.parts.blocks import ResidualBlock, activate, initialise
+from reroll.parts.blocks import ResidualBlock, activate, initialise, time_step
 
 
 class Verdict(NamedTuple):
@@ -106,8 +106,5 @@ class Discriminator(nn.Module):
         clip = features.unflatten(0, times.shape)
         before = torch.cat([clip[:, :1], clip[:, :-1]], 1)
         after = torch.cat([clip[:, 1:], clip[:, -1:]], 1)
-        gap = (times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)
-        step = (
-            gap.clamp(min=1e-3).log()[:, None, None, None, None].expand(*clip.shape[:2], 1, *clip.shape[3:])
-        )
+        step = time_step(times).log()[:, None, None, None, None].expand(*clip.shape[:2], 1, *clip.shape[3:])
         return torch.cat([before, clip, after, step.to(clip.dtype)], 2).flatten(0, 1)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reroll.parts.blocks import time_step
+
 PATCH = 2
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.1, 16.0
 FASTEST_TOKENS, SLOWEST_TOKENS = 3.0, 64.0
@@ -169,7 +171,6 @@ class MotionPrior(nn.Module):
         flat = levels.flatten(1)
         level = flat.sum(1) / (flat > 0).sum(1).clamp(min=1)
         by_level = self.level(fourier(level, 16, 4.0, 0.05))
-        gap = (times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)
-        by_gap = self.gap(fourier(gap.clamp(min=1e-3).log2(), 8, 32.0, 3.0))
+        by_gap = self.gap(fourier(time_step(times).log2(), 8, 32.0, 3.0))
         condition: Tensor = by_level + by_gap + self.label(labels + 1)
         return condition

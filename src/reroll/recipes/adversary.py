@@ -50,6 +50,11 @@ def shuffled(networks: Networks) -> list[nn.Parameter]:
     return weights
 
 
+def scaled(gradient: Tensor, beside: Tensor, share: float) -> Tensor:
+    """The adversary's gradient at the pixels at `share` times the size of the one beside it."""
+    return gradient * (share * beside.norm() / (gradient.norm() + 1e-12))
+
+
 def contest(context: Context, real: Footage, generated: Footage) -> Contest:
     """Judge both, augmented alike; as many windows and frames of each."""
     discriminator = context.networks.discriminator

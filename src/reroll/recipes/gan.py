@@ -72,8 +72,7 @@ class Gan:
         loss = relativistic_loss(of.on_generated, of.on_real)
         match = matching_loss(of.on_generated, of.on_real)
         exact = torch.autograd.grad(redrawing, rebuilt, retain_graph=True)[0]
-        gradient = of.gradient(loss + match)
-        gradient = gradient * (ADVERSARIAL_SHARE * exact.norm() / (gradient.norm() + 1e-12))
+        gradient = adversary.scaled(of.gradient(loss + match), exact, ADVERSARIAL_SHARE)
         spread = energy_loss(latents, seen, real.times, real.labels)
         terms = {"redrawing": redrawing, "energy": ENERGY_WEIGHT * spread}
         # The blur is a symmetric matrix: blurring the gradient is going back through it.

@@ -73,7 +73,7 @@ class VaeGan:
 def weighed(context: Context, gradient: Tensor, beside: Tensor, share: float) -> Tensor:
     """The adversary's gradient at the pixels at `share` times the size of the one beside it, ramped up."""
     ramp = min(1.0, context.progress / RAMP)
-    return gradient * (share * ramp * beside.norm() / (gradient.norm() + 1e-12))
+    return adversary.scaled(gradient, beside, share * ramp)
 
 
 def adversarial_step(context: Context) -> dict[str, float]:
