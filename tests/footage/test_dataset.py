@@ -107,9 +107,17 @@ def test_every_start_is_drawn_equally_often(store: Store):
     assert counts.max() < 260
 
 
+def test_a_stride_that_is_there_twice_is_drawn_twice_as_often(store: Store):
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    strides = windows.draw(0, batch=900, frames=4, strides=[3, 1, 3]).strides
+    assert set(strides.tolist()) == {1, 3}
+    assert 0.6 < (strides == 3).mean() < 0.73
+
+
 def test_strides_that_do_not_fit_give_way_to_the_largest_that_does(store: Store):
     windows = Windows(store, [Span(0, 20)], seed=0, mirror=False)
     times = windows.batch(0, batch=8, frames=8, strides=[5]).timestamps
+    assert (windows.draw(0, batch=8, frames=8, strides=[5]).strides == 5).all()
     np.testing.assert_allclose(np.diff(times, axis=1), 2 / 25, atol=1e-3)
 
 

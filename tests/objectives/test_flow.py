@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reroll.objectives.flow import (
+    between_mask,
     denoise,
     draw_levels,
     expand_levels,
@@ -66,10 +67,10 @@ def test_the_loss_counts_free_tokens_only():
     assert flow_loss(velocity, latents, noise, torch.zeros_like(levels)) == 0
 
 
-@given(shape=shapes, seed=st.integers(0, 2**31))
+@given(shape=shapes, spacing=st.integers(1, 9), seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=120)
-def test_levels_are_levels_and_something_is_left_to_learn(shape, seed):
-    levels = draw_levels(shape, generator(seed))
+def test_levels_are_levels_and_something_is_left_to_learn(shape, spacing, seed):
+    levels = draw_levels(shape, [spacing] * shape[0], generator(seed))
     assert levels.shape == shape
     assert levels.min() >= 0
     assert levels.max() <= 1
@@ -96,10 +97,28 @@ def test_every_task_is_met():
     assert any(m[0] and m[-1] and not all(m) for m in whole)
     assert any(m[::2] == [True] * 4 and not any(m[1:-1:2]) for m in whole)
     assert any((mask != mask[:, :1, :1]).any() for mask in masks)
-    levels = draw_levels((400, 8, 2, 3), generator(1))
+
+
+@given(frames=st.integers(1, 20), spacing=st.integers(2, 12), seed=st.integers(0, 2**31))
+def test_a_mask_between_keyframes_gives_those_and_not_everything(frames, spacing, seed):
+    mask = between_mask(frames, spacing, generator(seed))
+    assert mask.shape == (frames,)
+    assert not mask.all()
+    assert frames == 1 or mask.any()
+
+
+def test_keyframes_and_what_is_between_are_trained_as_they_are_sampled():
+    levels = draw_levels((800, 16, 2, 3), [1] * 400 + [4] * 400, generator(1))
     spread = levels.amax((1, 2, 3)) - levels.amin((1, 2, 3))
-    assert 0.2 < (spread == 0).float().mean() < 0.6, "windows that are all free, at one level"
+    free = (spread == 0).float()
+    assert 0.4 < free[:400].mean() < 0.6, "keyframes: half of the windows all free, at one level"
+    assert 0.08 < free[400:].mean() < 0.25
     assert ((spread > 0) & (levels.amin((1, 2, 3)) > 0)).any(), "a level for every frame"
+    frames_given = (levels == 0).flatten(2).all(2)
+    # three fine frames before, then keyframes
+    sampled = torch.tensor([True] * 4 + [False, False, False, True] * 3)
+    assert (frames_given[400:] == sampled).all(1).any()
+    assert not (frames_given[:400] == sampled).all(1).any()
 
 
 @given(steps=st.integers(1, 200), top=st.floats(1, 8), bottom=st.floats(-6, 0.5))

@@ -10,7 +10,7 @@ from reroll.parts.decoder import HALO, Decoder
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.encoder import Encoder
 from reroll.parts.model import GRID, VideoModel
-from reroll.parts.motion_prior import PATCH, MotionPrior
+from reroll.parts.motion_prior import PATCH, MotionPrior, from_given
 
 WIDTHS = (8, 12, 16)
 
@@ -300,3 +300,24 @@ def test_parts_are_ordinary_modules():
     again.load_state_dict(model.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert isinstance(model, nn.Module)
+
+
+def test_given_frames_are_blended_by_time_and_held_outside():
+    tokens = torch.tensor([7.0, 2.0, 9.0, 9.0, 6.0, 9.0]).reshape(1, 6, 1, 1, 1).repeat(1, 1, 1, 2, 1)
+    levels = torch.tensor([0.5, 0.0, 0.5, 0.5, 0.0, 0.5]).reshape(1, 6, 1, 1).repeat(1, 1, 1, 2)
+    levels[..., 1] = 0.5  # at the second place nothing is given
+    shown = from_given(tokens, levels, torch.tensor([[0.0, 1.0, 2.0, 4.0, 5.0, 6.0]]))
+    torch.testing.assert_close(shown[0, :, 0, 0, 0], torch.tensor([2.0, 2.0, 3.0, 5.0, 6.0, 6.0]))
+    assert (shown[..., 1, :] == 0).all()
+
+
+def test_what_is_given_reaches_every_frame_at_once():
+    """Without a single block: the given frame's picture is there without attention having to carry it."""
+    prior = awake(MotionPrior(6, 32, 0, 2, content=True), size=0.2)
+    latents, levels = torch.randn(1, 4, 6, 4, 4), torch.ones(1, 4, 2, 2)
+    levels[:, 0] = 0
+    times, labels = torch.arange(4.0)[None] / 25, torch.tensor([-1])
+    other = latents.clone()
+    other[:, 0] += 1
+    before, after = (prior(x, levels, times, labels) for x in (latents, other))
+    assert (before != after).flatten(2).any(2).all()

@@ -56,14 +56,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draw:
-    """Which frames a batch is made of: store `indices` int64 B T, `timestamps` and `labels` as in `Batch`,
-    and `mirrored` B bool.
+    """Which frames a batch is made of: store `indices` int64 B T, `timestamps` and `labels` as in `Batch`, `mirrored`
+    B bool, and `strides` int64 B as they were drawn, also where a shot is too short for them.
     """
 
     indices: np.ndarray
     timestamps: np.ndarray
     labels: np.ndarray
     mirrored: np.ndarray
+    strides: np.ndarray
 
 
 def disjoint_windows(spans: Sequence[Span], frames: int, stride: int = 1) -> list[tuple[int, int]]:
@@ -217,19 +218,21 @@ class Windows:
 
     def draw(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Draw:
         """Batch number `index`: every start position is equally likely, each window's stride is drawn from
-        `strides` (where it does not fit, the largest that does)."""
+        `strides` (where it does not fit, the largest that does); one that is in there twice is as often drawn."""
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
         draws = generator.random((batch, 4))
-        options = tuple(sorted({int(stride) for stride in strides}))
-        if not options or options[0] < 1 or frames < 1:
+        options = np.sort(np.asarray(strides, dtype=np.int64))
+        if not len(options) or options[0] < 1 or frames < 1:
             raise ValueError(f"windows need frames >= 1 and strides >= 1, not {frames} and {list(strides)}")
-        chosen = [self._draw(row, frames, options) for row in draws]
+        asked = options[(draws[:, 0] * len(options)).astype(np.int64)]
+        chosen = [self._draw(row, frames, int(stride)) for row, stride in zip(draws, asked, strict=True)]
         labels = [self.spans[number].label for _, number in chosen]
         return Draw(
             np.stack([indices for indices, _ in chosen]),
             np.stack([self._times(indices) for indices, _ in chosen]),
             np.asarray([-1 if label is None else label for label in labels], dtype=np.int64),
             (draws[:, 3] < 0.5) & self.mirror,
+            asked,
         )
 
     def batch(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Batch:
@@ -281,11 +284,10 @@ class Windows:
             self._tables[frames, stride] = used, np.cumsum(positions)
         return self._tables[frames, stride]
 
-    def _draw(self, draws: np.ndarray, frames: int, options: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        """Frame indices and the number of their span from uniform numbers: stride, place, direction if
-        short.
+    def _draw(self, draws: np.ndarray, frames: int, stride: int) -> tuple[np.ndarray, int]:
+        """Frame indices and the number of their span from uniform numbers: place (the second), direction if short
+        (the third).
         """
-        stride = options[int(draws[0] * len(options))]
         used, running = self._table(frames, stride)
         place = int(draws[1] * running[-1])
         number = int(np.searchsorted(running, place, side="right"))

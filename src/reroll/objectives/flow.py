@@ -7,6 +7,7 @@ Training meets the masks that sampling will use: all free, a given beginning or 
 a rectangle in space, and independent levels per frame.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,7 +15,10 @@ from torch import Generator, Tensor
 
 from reroll.parts.motion_prior import PATCH, MotionPrior
 
-ALL_FREE = 0.38
+ALL_FREE = (0.5, 0.15)
+"""Share of the windows that are all free: of keyframes, of finer ones."""
+INDEPENDENT, BETWEEN = 0.15, 0.65
+"""Shares of the rest: a level for each frame; frames between keyframes, of the finer windows."""
 FREE_LEVEL, GIVEN_LEVEL = (2.2, 2.0), (0.6, 1.3)
 """Centre and spread of the logit of the noise level in training, where nothing is given and where something is."""
 FREE_RANGE, GIVEN_RANGE = (6.0, -3.0), (4.0, -3.0)
@@ -40,33 +44,57 @@ def flow_loss(velocity: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) 
     return (error * free).sum() / free.sum().clamp(min=1)
 
 
-def draw_levels(shape: tuple[int, int, int, int], generator: Generator) -> Tensor:
+def draw_levels(shape: tuple[int, int, int, int], spacings: Sequence[int], generator: Generator) -> Tensor:
     """Levels `B T h/2 w/2` on the CPU: a task per window, a noise level per window or per frame.
+
+    `spacings` (one per window) say how many of its steps there are between keyframes. Windows of keyframes (1) are
+    mostly all free or go on from a given beginning; finer ones mostly lie between given keyframes, as in sampling.
 
     Levels are logit-normal (Esser et al. 2024), shifted far towards noise where nothing is given: a window has so
     many alike dimensions that which clip it is, and where in it, is decided while nearly all is noise. Seldom
-    trained there, a prior gives every seed the same clip. A third of the windows is all free; the rest is split
-    among independent frames and the given masks.
+    trained there, a prior gives every seed the same clip.
     """
     batch, frames, rows, columns = shape
     normal = torch.randn(batch, 1, 1, 1, generator=generator)
     each = torch.sigmoid(
         torch.randn(batch, frames, 1, 1, generator=generator) * GIVEN_LEVEL[1] + GIVEN_LEVEL[0]
     )
-    task = torch.rand(batch, generator=generator)
-    free = (task < ALL_FREE)[:, None, None, None]
-    logits = torch.where(
-        free, FREE_LEVEL[0] + FREE_LEVEL[1] * normal, GIVEN_LEVEL[0] + GIVEN_LEVEL[1] * normal
+    task = torch.rand(batch, 2, generator=generator)
+    free = task[:, 0] < torch.tensor([ALL_FREE[spacing > 1] for spacing in spacings])
+    centre, spread = (
+        torch.where(free, of_free, of_given)[:, None, None, None]
+        for of_free, of_given in zip(FREE_LEVEL, GIVEN_LEVEL, strict=True)
     )
-    levels = torch.sigmoid(logits).expand(shape).clone()
-    for row in range(batch):
-        if task[row] < ALL_FREE:
+    levels = torch.sigmoid(centre + spread * normal).expand(shape).clone()
+    for row, spacing in enumerate(spacings):
+        if free[row]:
             continue
-        if task[row] < ALL_FREE + 0.12:
+        if task[row, 1] < INDEPENDENT:
             levels[row] = each[row]
+        elif spacing > 1 and task[row, 1] < INDEPENDENT + BETWEEN:
+            levels[row][between_mask(frames, spacing, generator)] = 0.0
         else:
             levels[row][given_mask(frames, rows, columns, generator)] = 0.0
     return levels
+
+
+def between_mask(frames: int, spacing: int, generator: Generator) -> Tensor:
+    """Given frames, `T` bool, not all: up to three, then every `spacing`-th; half the time what comes after the last of
+    these too. One time in four any spacing, for loops and for rates that are not the footage's."""
+
+    def below(limit: int) -> int:
+        return int(torch.randint(limit, (1,), generator=generator))
+
+    past, after = below(4), below(2)
+    spacing = spacing if below(4) else 2 + below(7)
+    mask = torch.zeros(frames, dtype=torch.bool)
+    mask[:past] = True
+    mask[past::spacing] = True
+    if after and bool(mask.any()):
+        mask[int(mask.nonzero().max()) :] = True
+    if bool(mask.all()):
+        mask[frames // 2] = False
+    return mask
 
 
 def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Tensor:

@@ -47,6 +47,28 @@ def rotary_angles(times: Tensor, rows: int, columns: int, head_width: int) -> Te
     return torch.cat([t.expand(shape), y.expand(shape), x.expand(shape)], -1).flatten(1, 3)
 
 
+def from_given(tokens: Tensor, levels: Tensor, times: Tensor) -> Tensor:
+    """What given tokens (level 0) tell each place of every frame: `B T h w C` like `tokens`. Between two given frames
+    they are blended by time, before the first and after the last held; zero at a place where nothing is given."""
+    frames = levels.shape[1]
+    index = torch.arange(frames, device=levels.device)[None, :, None, None]
+    before = torch.where(levels == 0, index, -1).cummax(1).values
+    after = torch.where(levels == 0, index, frames).flip(1).cummin(1).values.flip(1)
+    nothing = (before < 0) & (after == frames)
+    first, last = (
+        torch.where(before < 0, after, before).clamp(max=frames - 1),
+        torch.where(after == frames, before, after).clamp(min=0),
+    )
+    at = times[:, :, None, None].expand(levels.shape)
+    start, stop = at.gather(1, first), at.gather(1, last)
+    share = ((at - start) / (stop - start).clamp(min=1e-6)).clamp(0, 1)[..., None]
+
+    def of(frame: Tensor) -> Tensor:
+        return tokens.gather(1, frame[..., None].expand(tokens.shape))
+
+    return of(first).lerp(of(last), share.to(tokens.dtype)).masked_fill(nothing[..., None], 0)
+
+
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn the pairs of `B N width`, channel `i` with channel `i + width/2`, by angles `B N width/2`."""
     a, b = x.chunk(2, -1)
@@ -109,7 +131,10 @@ class MotionPrior(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.width = heads, width
-        self.content = nn.Linear(latent_channels * PATCH**2, width, bias=False) if content else None
+        self.content = self.given = None
+        if content:
+            self.content = nn.Linear(latent_channels * PATCH**2, width, bias=False)
+            self.given = nn.Linear(latent_channels * PATCH**2, width, bias=False)
         self.enter = nn.Linear(latent_channels * PATCH**2, width)
         self.place = nn.Linear(4 * 6, width, bias=False)
         self.token_level = nn.Linear(32, width, bias=False)
@@ -131,7 +156,10 @@ class MotionPrior(nn.Module):
     ) -> Tensor:
         rows, columns = levels.shape[2:]
         tokens = F.pixel_unshuffle(latents.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
-        x = self.enter(tokens.permute(0, 1, 3, 4, 2).flatten(1, 3)) + self._places(rows, columns, times)
+        tokens = tokens.permute(0, 1, 3, 4, 2)
+        x = self.enter(tokens.flatten(1, 3)) + self._places(rows, columns, times)
+        if self.given is not None:
+            x = x + self.given(from_given(tokens, levels, times).flatten(1, 3))
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
         if content is not None:
             assert self.content is not None

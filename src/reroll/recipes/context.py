@@ -16,11 +16,21 @@ from reroll.parts.model import VideoModel
 
 
 class Footage(NamedTuple):
-    """A batch of windows: frames `B T 3 H W` or whitened latents `B T Z h w`, times `B T` (s), labels `B`."""
+    """A batch of windows: frames `B T 3 H W`, times `B T` (s), labels `B`."""
 
     data: Tensor
     times: Tensor
     labels: Tensor
+
+
+class Latents(NamedTuple):
+    """A batch of windows: whitened latents `B T Z h w`, times `B T` (s), labels `B`; `spacings` says of each how many
+    of its steps there are from one keyframe to the next: 1 for windows of keyframes."""
+
+    data: Tensor
+    times: Tensor
+    labels: Tensor
+    spacings: list[int]
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,9 @@ class Context(Protocol):
     def windows(self, batch: int, frames: int, multiples: Sequence[int] = (1,)) -> Footage:
         """Random training windows as frames, at the plan's strides times any of `multiples`."""
 
-    def latents(self, batch: int) -> Footage:
-        """Random training windows of the plan's length as whitened latents."""
+    def latents(self, batch: int) -> Latents:
+        """Random training windows of the plan's length; keyframes, and frames at the footage's own rate, twice as
+        often as what is between."""
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal noise on the device."""

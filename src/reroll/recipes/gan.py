@@ -55,7 +55,8 @@ class Gan:
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
-        real = vae.drop_labels(context, context.windows(BATCH, FRAMES, MULTIPLES))
+        real = context.windows(BATCH, FRAMES, MULTIPLES)
+        real = real._replace(labels=vae.drop_labels(context, real.labels))
         model = context.networks.model
         latents = generate(context, real)
         seen, told, rebuilt = redraw(context, real)

@@ -98,10 +98,10 @@ def autoencoder_step(context: Context, share: float) -> dict[str, float]:
     }
 
 
-def drop_labels(context: Context, footage: Footage) -> Footage:
+def drop_labels(context: Context, labels: Tensor) -> Tensor:
     """The same with one label in ten taken away: what a sample without a label is made from."""
-    dropped = torch.rand(len(footage.labels), generator=context.generator_for("labels")) < LABEL_DROP
-    return footage._replace(labels=footage.labels.masked_fill(context.to_device(dropped), -1))
+    dropped = torch.rand(len(labels), generator=context.generator_for("labels")) < LABEL_DROP
+    return labels.masked_fill(context.to_device(dropped), -1)
 
 
 def content_of(context: Context, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,20 +118,20 @@ def content_of(context: Context, clean: Tensor) -> tuple[Tensor, Tensor]:
 
 def prior_loss(context: Context) -> Tensor:
     """The flow matching loss of one batch of latent windows with mixed noise levels."""
-    footage = drop_labels(context, context.latents(PRIOR_BATCH))
-    clean, generator = footage.data, context.generator
+    windows = context.latents(PRIOR_BATCH)
+    clean = windows.data
     batch, frames, _, rows, columns = clean.shape
     shape = (batch, frames, rows // PATCH, columns // PATCH)
-    levels = context.to_device(draw_levels(shape, generator))
+    levels = context.to_device(draw_levels(shape, windows.spacings, context.generator))
     noise = context.noise(*clean.shape)
     # What is given shows what is in the window. Neither content nor label: that is what guidance leads away from.
     all_free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
     content, kept = content_of(context, clean)
     content = content * all_free[:, None, None, None]
-    labels = footage.labels.masked_fill(all_free & ~kept, -1)
+    labels = drop_labels(context, windows.labels).masked_fill(all_free & ~kept, -1)
     with context.autocast():
         velocity = context.networks.model.motion_prior(
-            interpolate(clean, noise, levels), levels, footage.times, labels, content
+            interpolate(clean, noise, levels), levels, windows.times, labels, content
         )
     return flow_loss(velocity, clean, noise, levels)
 

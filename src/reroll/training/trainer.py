@@ -18,7 +18,7 @@ from reroll.config import ModelConfig, Plan
 from reroll.footage import Windows
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.model import VideoModel
-from reroll.recipes.context import Footage, Networks, OptimizerSpec, Recipe
+from reroll.recipes.context import Footage, Latents, Networks, OptimizerSpec, Recipe
 from reroll.training import latents
 from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
@@ -212,16 +212,19 @@ class Trainer:
         drawn = self.data.batch(self._draw(), batch=batch, frames=frames, strides=strides)
         return self._footage(self.engine.frames(drawn.frames), drawn.timestamps, drawn.labels)
 
-    def latents(self, batch: int) -> Footage:
-        frames, strides = self.plan.window_frames, self.plan.strides
+    def latents(self, batch: int) -> Latents:
+        frames, keys = self.plan.window_frames, max(self.plan.strides)
+        strides = [*self.plan.strides, min(self.plan.strides), keys]
         index = self._draw()
+        drawn = self.data.draw(index, batch=batch, frames=frames, strides=strides)
         if self._cache is not None:
-            drawn = self.data.draw(index, batch=batch, frames=frames, strides=strides)
-            return self._footage(self._cache.windows(drawn), drawn.timestamps, drawn.labels)
-        read = self.data.batch(index, batch=batch, frames=frames, strides=strides)
-        with torch.no_grad(), self.autocast():
-            encoded = self.networks.model.encode(self.engine.frames(read.frames))
-        return self._footage(encoded, read.timestamps, read.labels)
+            data = self._cache.windows(drawn)
+        else:
+            read = self.data.batch(index, batch=batch, frames=frames, strides=strides)
+            with torch.no_grad(), self.autocast():
+                data = self.networks.model.encode(self.engine.frames(read.frames))
+        spacings = [round(keys / stride) for stride in drawn.strides.tolist()]
+        return Latents(*self._footage(data, drawn.timestamps, drawn.labels), spacings)
 
     def noise(self, *shape: int) -> Tensor:
         return self.engine.noise(shape, self.generator)
