@@ -110,6 +110,11 @@ class Plan(Frozen):
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def key_stride(self) -> int:
+        """The stride of keyframes, the largest."""
+        return max(self.strides)
+
     def locate(self, step: int) -> tuple[int, int]:
         """Global step → (index of its stage, step within that stage)."""
         for index, stage in enumerate(self.stages):

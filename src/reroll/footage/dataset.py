@@ -237,7 +237,10 @@ class Windows:
 
     def batch(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Batch:
         """The frames of `draw` of the same arguments."""
-        drawn = self.draw(index, batch=batch, frames=frames, strides=strides)
+        return self.read(self.draw(index, batch=batch, frames=frames, strides=strides))
+
+    def read(self, drawn: Draw) -> Batch:
+        """The frames of drawn windows."""
         rows = [self._frames(indices) for indices in drawn.indices]
         rows = [
             np.ascontiguousarray(row[:, :, ::-1]) if flipped else row

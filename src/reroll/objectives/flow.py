@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 from reroll.parts.motion_prior import PATCH, MotionPrior
 
-ALL_FREE = (0.5, 0.15)
-"""Share of the windows that are all free: of keyframes, of finer ones."""
+FREE_KEYFRAMES, FREE_FINE = 0.5, 0.15
+"""Share of the windows that are all free: of those of keyframes, of finer ones."""
 INDEPENDENT, BETWEEN = 0.15, 0.65
 """Shares of the rest: a level for each frame; frames between keyframes, of the finer windows."""
 FREE_LEVEL, GIVEN_LEVEL = (2.2, 2.0), (0.6, 1.3)
@@ -60,7 +60,7 @@ def draw_levels(shape: tuple[int, int, int, int], spacings: Sequence[int], gener
         torch.randn(batch, frames, 1, 1, generator=generator) * GIVEN_LEVEL[1] + GIVEN_LEVEL[0]
     )
     task = torch.rand(batch, 2, generator=generator)
-    free = task[:, 0] < torch.tensor([ALL_FREE[spacing > 1] for spacing in spacings])
+    free = task[:, 0] < torch.tensor([FREE_FINE if spacing > 1 else FREE_KEYFRAMES for spacing in spacings])
     centre, spread = (
         torch.where(free, of_free, of_given)[:, None, None, None]
         for of_free, of_given in zip(FREE_LEVEL, GIVEN_LEVEL, strict=True)
@@ -82,11 +82,8 @@ def between_mask(frames: int, spacing: int, generator: Generator) -> Tensor:
     """Given frames, `T` bool, not all: up to three, then every `spacing`-th; half the time what comes after the last of
     these too. One time in four any spacing, for loops and for rates that are not the footage's."""
 
-    def below(limit: int) -> int:
-        return int(torch.randint(limit, (1,), generator=generator))
-
-    past, after = below(4), below(2)
-    spacing = spacing if below(4) else 2 + below(7)
+    past, after = _below(4, generator), _below(2, generator)
+    spacing = spacing if _below(4, generator) else 2 + _below(7, generator)
     mask = torch.zeros(frames, dtype=torch.bool)
     mask[:past] = True
     mask[past::spacing] = True
@@ -101,7 +98,7 @@ def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Te
     """Which tokens are given, `T h/2 w/2` bool: at least one token is free."""
 
     def below(limit: int) -> int:
-        return int(torch.randint(max(1, limit), (1,), generator=generator))
+        return _below(max(1, limit), generator)
 
     mask = torch.zeros(frames, rows, columns, dtype=torch.bool)
     kind, most = below(6), max(1, frames - 1)
@@ -120,6 +117,11 @@ def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Te
     if bool(mask.all()):
         mask[frames // 2] = False
     return mask
+
+
+def _below(limit: int, generator: Generator) -> int:
+    """A random number from 0 to `limit - 1`."""
+    return int(torch.randint(limit, (1,), generator=generator))
 
 
 def schedule(steps: int, logits: tuple[float, float] = FREE_RANGE) -> Tensor:

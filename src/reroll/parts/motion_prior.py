@@ -3,7 +3,8 @@
 A transformer over space-time tokens (2 × 2 latents of one frame each). Every token carries its own noise level
 (diffusion forcing, Chen et al. 2024): 0 is given, 1 is pure noise; every frame its own time in seconds (rotary
 positions, Su et al. 2021, whose time axis is seconds and not indices). It predicts the velocity of rectified flow
-(Liu et al. 2023), `noise - latents`.
+(Liu et al. 2023), `noise - latents`. With an Encoder (`content`) every frame is shown what windows contain, and what is
+given in them (`from_given`).
 
 In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none).
 Out: velocity `B T Z h w`.
@@ -55,10 +56,8 @@ def from_given(tokens: Tensor, levels: Tensor, times: Tensor) -> Tensor:
     before = torch.where(levels == 0, index, -1).cummax(1).values
     after = torch.where(levels == 0, index, frames).flip(1).cummin(1).values.flip(1)
     nothing = (before < 0) & (after == frames)
-    first, last = (
-        torch.where(before < 0, after, before).clamp(max=frames - 1),
-        torch.where(after == frames, before, after).clamp(min=0),
-    )
+    first = torch.where(before < 0, after, before).clamp(max=frames - 1)
+    last = torch.where(after == frames, before, after).clamp(min=0)
     at = times[:, :, None, None].expand(levels.shape)
     start, stop = at.gather(1, first), at.gather(1, last)
     share = ((at - start) / (stop - start).clamp(min=1e-6)).clamp(0, 1)[..., None]

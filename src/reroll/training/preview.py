@@ -31,7 +31,7 @@ def preview(
         shown = np.concatenate([heldout[:2], rebuilt[:2]])
         film = np.concatenate([np.concatenate(list(pair), 1) for pair in zip(heldout, rebuilt, strict=True)])
     else:
-        gap = max(trainer.plan.strides) / fps
+        gap = trainer.plan.key_stride / fps
         sampler = Sampler(trainer.ema, trainer.engine, key_gap_seconds=gap)
         frames = max(2, round(SECONDS * fps))
         shown = np.stack(

@@ -52,7 +52,7 @@ class RunRecord(Frozen):
     @property
     def key_gap_seconds(self) -> float:
         """The largest time step windows are drawn at."""
-        return max(self.plan.strides) / self.fps
+        return self.plan.key_stride / self.fps
 
 
 def read_record(run: Path) -> RunRecord:

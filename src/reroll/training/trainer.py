@@ -213,16 +213,15 @@ class Trainer:
         return self._footage(self.engine.frames(drawn.frames), drawn.timestamps, drawn.labels)
 
     def latents(self, batch: int) -> Latents:
-        frames, keys = self.plan.window_frames, max(self.plan.strides)
+        frames, keys = self.plan.window_frames, self.plan.key_stride
         strides = [*self.plan.strides, min(self.plan.strides), keys]
-        index = self._draw()
-        drawn = self.data.draw(index, batch=batch, frames=frames, strides=strides)
+        drawn = self.data.draw(self._draw(), batch=batch, frames=frames, strides=strides)
         if self._cache is not None:
             data = self._cache.windows(drawn)
         else:
-            read = self.data.batch(index, batch=batch, frames=frames, strides=strides)
+            frames_read = self.engine.frames(self.data.read(drawn).frames)
             with torch.no_grad(), self.autocast():
-                data = self.networks.model.encode(self.engine.frames(read.frames))
+                data = self.networks.model.encode(frames_read)
         spacings = [round(keys / stride) for stride in drawn.strides.tolist()]
         return Latents(*self._footage(data, drawn.timestamps, drawn.labels), spacings)
 
