@@ -9,8 +9,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The environment variable, unlike --constraint, also pins what builds the package.
-export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# The environment variable, unlike --constraint, also pins what builds the package. Relative, because pip would take a
+# path with a space in it for two.
+export PIP_CONSTRAINT := constraints.txt
 
 .PHONY: setup demo test check clean
 
@@ -31,8 +32,8 @@ demo: .venv/demo-clip
 	$(BIN)/python examples/demo.py
 
 check: setup
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -41,4 +42,4 @@ test: check
 
 clean:
 	rm -rf .venv demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
-	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -68,6 +68,7 @@ def main() -> None:
         for file in sorted(directory.glob("*")):
             if file.suffix in (".mp4", ".png", ".html"):
                 print(f"    {file.absolute()}")
+    print("\nTo type these commands with footage of your own: source .venv/bin/activate")
 
 
 if __name__ == "__main__":

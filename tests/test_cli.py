@@ -134,6 +134,7 @@ BAD = [
     (2, "--samples", ["report", "gan", "--samples", "0"]),
     (2, "--compare vae", ["report", "gan", "--compare", "vae"]),
     (2, "--compare notes.txt: that is no report", ["report", "gan", "--compare", "notes.txt"]),
+    (2, "--compare vae", ["report", "gan", "--compare", "vae", "nothing"]),
     (2, "dance", ["dance"]),
 ]
 

@@ -36,13 +36,15 @@ def commands(text):
 
 
 def options(words):
-    """Option → its value, and the words that belong to none. A flag has the value None."""
+    """Option → its value, and the words that belong to none. A flag has the value None, `--compare` a list."""
     named, rest, waiting = {}, [], None
     for word in words:
         if word.startswith("-"):
             name, equals, value = word.partition("=")
             waiting = "--output" if name == "-o" else name
             named[waiting] = value if equals else None
+        elif waiting == "--compare":
+            named[waiting] = [*(named[waiting] or []), word]
         elif waiting is not None and waiting not in ("--loop", "--json"):
             named[waiting], waiting = word, None
         else:
@@ -52,7 +54,7 @@ def options(words):
 
 def shrink(verb, named, rest):
     """The same command at toy size."""
-    named = {name: TOY.get(name, value) for name, value in named.items()}
+    named = {name: TOY.get(name, value) if isinstance(value, str) else value for name, value in named.items()}
     for name, most in MOST.items():
         if name in named:
             named[name] = f"{min(most, float(named[name])):g}"
@@ -68,7 +70,8 @@ def shrink(verb, named, rest):
         named.setdefault("--samples", "3")
     words = [verb, *rest]
     for name, value in named.items():
-        words += [name] if value is None else [name, value]
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        words += [name, *values]
     return words
 
 
@@ -138,6 +141,20 @@ def test_the_readme_runs(tmp_path):
     run_all(text, tmp_path / "place")
 
 
+def test_the_readmes_library_runs(tmp_path, monkeypatch):
+    [block] = re.findall(
+        r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    toy_block = block.replace("minutes=20", f"steps={STEPS}, size=32, threads=1").replace(
+        "seconds=10", "seconds=1"
+    )
+    assert toy_block.count("size=32") == toy_block.count("seconds=1") == 1
+    make_footage(tmp_path / "footage.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(toy_block, str(README), "exec"), {})
+    assert (tmp_path / "out" / "stream.mp4").stat().st_size > 0
+
+
 def test_commands_are_found_as_they_are_written():
     text = """
 ```bash
@@ -162,6 +179,8 @@ reroll train FOOTAGE...
     ]
     named, rest = options(commands(text)[1][1:])
     assert (named, rest) == ({"--output": "runs/a", "--minutes": "20"}, ["my film.mp4", "b c.mov"])
+    named_too, rest_too = options(["report", "runs/a", "--compare", "runs/b", "runs/c", "--samples", "4"][1:])
+    assert (named_too, rest_too) == ({"--compare": ["runs/b", "runs/c"], "--samples": "4"}, ["runs/a"])
     small = shrink("train", named, rest)
     assert "--minutes" not in small
     assert small[:3] == ["train", "my film.mp4", "b c.mov"]

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
+from reroll.footage.shots import usual_gap
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.budget import Suggestion, suggest
@@ -38,6 +40,7 @@ from reroll.training.run import RunRecord, load_model, read_record
 
 LONGEST_IN_MEMORY_BYTES = 2 << 30
 RESIDUAL_SECONDS = 0.6
+RATE_FRAMES = 48
 LONGEST_GAP_SECONDS = 10.0
 CONTEXT_KEYFRAMES = 8
 
@@ -62,7 +65,7 @@ def report(
 ) -> tuple[Path, str]:
     """Write `report.html` and `report.json` into the run; returns the page and its verdict in two sentences.
 
-    Samples are as long as the footage's windows at most allow (2 to 4 seconds); a loop is made as well. `compare` are
+    Samples last 6 seconds; a loop is made as well. `compare` are
     other runs, or their `report.json`; they are read first. UsageError if one has no report that can be.
     """
     if not 3 <= samples <= 256:
@@ -224,7 +227,8 @@ class Generator:
         asked = SampleOptions(**options)
         rate = self.fps if asked.fps is None else asked.fps
         for name, value, least, most in (
-            ("seconds", seconds, 0.04, 36000.0), ("fps", rate, 1.0, 240.0), ("seed", seed, 0, 2**63),
+            ("seconds", seconds, 0.04, 36000.0), ("fps", 24.0 if asked.fps is None else asked.fps, 1.0, 240.0),
+            ("seed", seed, 0, 2**63),
             ("denoise-steps", asked.denoise_steps, 1, 1000), ("temperature", asked.temperature, 0.0, 2.0),
             ("guidance", asked.guidance, 0.0, 20.0),
         ):  # fmt: skip
@@ -271,9 +275,8 @@ class Generator:
         about = probe(take)
         if note := _cropping(take, about, self.record.model):
             Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
-        rate = self.fps if about.is_picture or not about.fps else about.fps
-        if options.get("fps") is None:
-            options = {**options, "fps": rate}
+        if options.get("fps") is None and not about.is_picture:
+            options = {**options, "fps": min(240.0, max(1.0, _rate(take, about)))}
         settings = self.settings(seconds, **options)
         record = self.output_record("extend", settings) | {"take": take.name}
         return settings, self._extended(take, about.is_picture, settings), record
@@ -330,6 +333,14 @@ def _cropping(take: Path, about: Probe, model: ModelConfig) -> str | None:
         f"note: {shown(take.name)} is {about.width}x{about.height}, the run {model.width}x{model.height}: {lost:.0%} of"
         f" its {side} is cropped, the same on both sides."
     )
+
+
+def _rate(take: Path, about: Probe) -> float:
+    """A take's frames a second: what its header says, unless its first frames are far from that (some containers say
+    1000 for "it varies")."""
+    gap = usual_gap(np.asarray([frame.timestamp for frame in islice(decode(take), RATE_FRAMES)]))
+    seen = 1 / gap if gap else about.fps or 25.0
+    return about.fps if about.fps and 0.9 < about.fps / seen < 1.1 else seen
 
 
 def _at_rate(take: Path, fps: float, height: int, width: int) -> Iterator[np.ndarray]:

@@ -20,8 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import reroll
-from reroll.config import SampleOptions
-from reroll.errors import RerollError, UsageError
+from reroll.config import RecipeName, SampleOptions
+from reroll.errors import RerollError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from reroll.api import FootageReport
@@ -45,6 +45,7 @@ app = App(
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Sampling = Annotated[SampleOptions, Parameter(name="*")]
+Compared = Annotated[list[Path] | None, Parameter(consume_multiple=True)]
 
 
 OTHER_FORMATS = {".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg"}
@@ -72,7 +73,7 @@ def train(
     /,
     *,
     output: Output,
-    recipe: Literal["vae", "gan", "vaegan"] = "vaegan",
+    recipe: RecipeName = "vaegan",
     minutes: float | None = None,
     steps: int | None = None,
     size: int | Literal["auto"] = 64,
@@ -181,9 +182,7 @@ def extend(
 
 
 @app.command
-def report(
-    run: Path, /, *, compare: list[Path] | None = None, samples: int = 8, threads: int | None = None
-) -> None:
+def report(run: Path, /, *, compare: Compared = None, samples: int = 8, threads: int | None = None) -> None:
     """One HTML page: curves, samples beside footage, distances, nearest footage.
 
     Args:
@@ -280,11 +279,26 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
         _fail("stopped.", 128 + int(*stop.args or [signal.SIGINT]))
+    except ImportError as error:
+        _fail(f"a package is missing or does not load ({error}); in a clone of reroll: pip install .", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        _fail(
+            "the memory does not suffice; end other programs, or ask for less at a time.",
+            SpaceError.exit_code,
+        )
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from reroll.training.engine import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

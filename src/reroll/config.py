@@ -23,8 +23,8 @@ class Frozen(BaseModel):
 class ModelConfig(Frozen):
     """Sizes of the four parts, with what the footage decides (grid and labels)."""
 
-    height: int = Field(ge=16, le=2048)
-    width: int = Field(ge=16, le=2048)
+    height: int = Field(ge=16, le=2560)
+    width: int = Field(ge=16, le=2560)
     latent_channels: int = Field(ge=1, le=256)
     decoder_widths: tuple[int, int, int]
     discriminator_widths: tuple[int, int, int]

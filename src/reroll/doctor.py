@@ -4,13 +4,14 @@
 cannot work here; only that makes the command's exit code 1.
 """
 
+import os
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -112,10 +113,7 @@ def _torch() -> Finding:
 
 
 def _fabric() -> Finding:
-    try:
-        return Finding("lightning-fabric", "ok", version("lightning-fabric"))
-    except PackageNotFoundError:
-        return Finding("lightning-fabric", "fail", "not installed", "pip install lightning-fabric==2.6.6")
+    return Finding("lightning-fabric", "ok", version("lightning-fabric"))
 
 
 def _device() -> Finding:
@@ -195,9 +193,9 @@ def _memory() -> Finding:
 
 def _disk(name: str, directory: Path) -> Finding:
     whole = directory.absolute()
-    place = next(place for place in (whole, *whole.parents) if place.exists())
+    place = next(place for place in (whole, *whole.parents) if os.path.exists(place))
     advice = "choose another place with -o" if "runs" in name else "set REROLL_CACHE to another place"
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return Finding(name, "fail", f"{place} is a file, not a folder", advice)
     try:
         with tempfile.NamedTemporaryFile(dir=place):

@@ -214,6 +214,19 @@ def test_unreadable_files_are_skipped(tmp_path: Path):
     assert find_footage([tmp_path])[1][0].reason == "no permission to read it"
 
 
+def test_a_folder_that_may_not_be_entered_is_skipped(tmp_path: Path, monkeypatch):
+    write_clip(tmp_path / "mine.mp4", moving_square(5))
+    (tmp_path / "lost+found").mkdir()
+
+    def refuse(path, *arguments, original=os.stat, **options):
+        if "lost+found" in str(path) and str(path).endswith("run.json"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert [file.path.name for file in find_footage([tmp_path])[0]] == ["mine.mp4"]
+
+
 def test_opening_many_files_leaks_no_handles(tmp_path: Path):
     path = write_clip(tmp_path / "a.mp4", moving_square(4))
     (tmp_path / "bad.mp4").write_bytes(path.read_bytes()[:300])

@@ -17,7 +17,8 @@ from footage_maker import (
 )
 
 from reroll.errors import FootageError
-from reroll.footage.inspect import inspect_footage
+from reroll.footage import decode, probe
+from reroll.footage.inspect import KEPT_FRAMES, _Sample, inspect_footage
 
 
 def look(path: Path):
@@ -155,3 +156,28 @@ def test_no_footage_is_one_clear_line(tmp_path: Path):
     (tmp_path / "words.txt").write_text("hello")
     with pytest.raises(FootageError, match="no footage in"):
         look(tmp_path)
+
+
+def test_a_file_that_does_not_say_how_long_it_is_is_measured_in_bounded_memory(tmp_path: Path):
+    """A raw H.264 stream, as some cameras write it, has no header at all."""
+    path = write_clip(tmp_path / "raw.h264", shaking(400))
+    assert probe(path).duration_seconds is None
+    [file] = look(path).files
+    assert (file.complete, file.frames_decoded) == (True, 400)
+    assert file.seconds == pytest.approx(16, rel=0.05)
+    assert file.motion > 0
+    sample = _Sample(frames_apart=1, pairs=4, expected_frames=1)
+    sample.segment(decode(path))
+    assert KEPT_FRAMES <= len(sample.kept) <= 2 * KEPT_FRAMES
+    [file] = inspect_footage([path], sample_pixels=64 * 48 * 40).files
+    assert not file.complete
+    assert file.seconds == pytest.approx(160 / 25, rel=0.05), "what was seen of it"
+
+
+def test_files_that_are_no_footage_do_not_spoil_the_estimate(tmp_path: Path):
+    for number in range(8):
+        write_clip(tmp_path / f"{number}.mp4", shaking(25, seed=number))
+        (tmp_path / f"{number}.srt").write_text("subtitles")
+    found = inspect_footage([tmp_path], sample_files=4)
+    assert found.seconds == pytest.approx(8.0, rel=0.05)
+    assert any("estimates" in note for note in found.notes)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import reroll
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun, UsageError
 from reroll.export.media import read_record as read_output_record
-from reroll.footage import read_clip
+from reroll.footage import probe, read_clip
 from reroll.recipes import RECIPES, gan
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
@@ -563,6 +564,14 @@ class TestExtend:
         faster = generator.extend(other, 0.5, fps=20, denoise_steps=2)
         assert abs(len(faster.frames) - 50) <= 1
 
+    def test_a_rate_the_container_made_up_is_not_believed(self, runs, name, tmp_path, monkeypatch):
+        """WebM from a browser says 1000 frames a second for "it varies"."""
+        take = write_clip(tmp_path / "browser.mp4", shaking(20, HEIGHT, WIDTH), fps=10)
+        monkeypatch.setattr(reroll.api, "probe", lambda path: replace(probe(path), fps=1000.0))
+        clip = reroll.load(runs(name)).extend(take, 0.5, denoise_steps=2)
+        assert clip.fps == pytest.approx(10)
+        assert len(clip.frames) == 25
+
     def test_the_same_seed_goes_on_in_the_same_way(self, runs, name, take, tmp_path):
         generator = reroll.load(runs(name))
         one = generator.extend(take, 0.4, seed=3, denoise_steps=2).frames
@@ -677,3 +686,19 @@ def test_a_take_too_long_for_the_memory_is_refused_while_it_is_read(runs, take, 
     monkeypatch.setattr("reroll.api.LONGEST_IN_MEMORY_BYTES", 20 * HEIGHT * WIDTH * 3)
     with pytest.raises(UsageError, match="extend_to"):
         reroll.load(runs("vae")).extend(take, 0.2, denoise_steps=2)
+
+
+def test_a_report_reads_footage_again_whose_frames_are_gone(tmp_path, monkeypatch):
+    """The cache is one: it may be emptied at any time."""
+    monkeypatch.setenv("REROLL_CACHE", str(tmp_path / "cache"))
+    clips = toy.write_footage(tmp_path / "clips")
+    train(clips, tmp_path / "run", "vae", precision="fp32")
+    shutil.rmtree(tmp_path / "cache")
+    page, _ = reroll.report(tmp_path / "run", samples=3)
+    commands = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert page.exists()
+    assert "--precision fp32" in json.dumps(commands)
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(clips)
+    with pytest.raises(CheckpointError, match="bring it back"):
+        reroll.report(tmp_path / "run", samples=3)

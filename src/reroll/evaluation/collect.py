@@ -1,6 +1,7 @@
 """A run → what its report is made from: samples, a loop, footage windows, reconstructions, curves, commands."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,9 +14,10 @@ from reroll.evaluation.comparison import OtherReport
 from reroll.evaluation.judge import evenly
 from reroll.evaluation.nearest import RUN_FRAMES, Place, TrainingFootage
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
-from reroll.footage import Store, Windows, split
+from reroll.footage import Store, Windows, find_footage, ingest, split
 from reroll.footage.dataset import usual_strides
 from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.training.machine import cache_dir
 from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord
 
@@ -29,15 +31,9 @@ def write_report(
     """Sample, measure, and write `report.html` and `report.json` into the run; the page's path.
 
     Raises:
-        CheckpointError: The decoded footage of the run is gone and cannot be compared with.
+        CheckpointError: The footage of the run is gone, or another, and cannot be compared with.
     """
-    try:
-        store = Store.open(Path(record.store))
-    except FootageError as error:
-        raise CheckpointError(
-            f"{run}: the decoded footage it is compared with is gone ({error}); `reroll train` with the same options"
-            " reads it again."
-        ) from None
+    store = _footage(run, record)
     frames = record.plan.window_frames
     parts = split(store, frames)
     trained_on = Windows(store, parts.train, seed=0, mirror=False)
@@ -58,7 +54,7 @@ def write_report(
         rebuilt_of = "held-out footage" if len(heldout) else "training footage"
     config = record.config
     given = ReportInput(
-        run_dir=run, title=run.name, recipe=config.recipe,
+        run_dir=run, title=run.resolve().name, recipe=config.recipe,
         settings={"asked": config.model_dump(), "plan": record.plan.model_dump(), "machine": record.engine,
                   "sampling": {"denoise_steps": base.denoise_steps, "seconds": SAMPLE_SECONDS,
                                "seeds": f"0-{samples - 1}"}},
@@ -72,6 +68,26 @@ def write_report(
         footage_clips=_stretches(store, length), other_runs=others,
     )  # fmt: skip
     return make_report(given)
+
+
+def _footage(run: Path, record: RunRecord) -> Store:
+    """The run's decoded footage, read again if it is gone."""
+    try:
+        return Store.open(Path(record.store))
+    except FootageError:
+        pass
+    try:
+        files, _ = find_footage(record.config.footage)
+        store = ingest(files, short_side=record.config.size, cache_dir=cache_dir())
+    except FootageError as error:
+        raise CheckpointError(
+            f"{run}: the footage it is compared with cannot be read again ({error}); bring it back to where it was."
+        ) from None
+    if store.fingerprint != record.fingerprint:
+        raise CheckpointError(
+            f"{run}: the footage it is compared with has been changed since the training; bring back what it was."
+        )
+    return store
 
 
 def _sample(sampler: Sampler, settings: SampleSettings, seed: int) -> np.ndarray:
@@ -100,8 +116,15 @@ def _windows(windows: Windows, frames: int, every: int | None = None) -> tuple[n
 
 def _place(store: Store, index: int) -> Place:
     """Where the frame at a store index was taken."""
-    file = next(file for file in store.files if index < file.stop)
-    return Place(Path(file.path).name, float(store.timestamps[index]))
+    number = next(number for number, file in enumerate(store.files) if index < file.stop)
+    return Place(_names(store)[number], float(store.timestamps[index]))
+
+
+def _names(store: Store) -> list[str]:
+    """A name for each file by which it can be told from the others."""
+    paths = [Path(file.path) for file in store.files]
+    often = Counter(path.name for path in paths)
+    return [path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in paths]
 
 
 def _searched(windows: Windows, frames: int, *, mirrored: bool) -> TrainingFootage:
@@ -110,7 +133,7 @@ def _searched(windows: Windows, frames: int, *, mirrored: bool) -> TrainingFoota
     return TrainingFootage(
         passes=windows.passes(frames, min(RUN_FRAMES, frames)),
         read=partial(_read, store),
-        names=[Path(file.path).name for file in store.files],
+        names=_names(store),
         file=np.repeat(np.arange(len(store.files)), [file.stop - file.start for file in store.files]),
         seconds=store.timestamps,
         mirrored=mirrored,
@@ -138,11 +161,22 @@ def _commands(run: Path, record: RunRecord) -> list[str]:
     config = record.config
     budget = f"--minutes {config.minutes:g}" if config.minutes is not None else f"--steps {config.steps}"
     footage = " ".join(shlex.quote(path) for path in config.footage)
-    extra = "" if config.model == "auto" else f" --model {config.model}"
+    options = {"model": config.model, "device": config.device, "precision": config.precision,
+               "threads": config.threads, "init": config.init}  # fmt: skip
+    extra = "".join(
+        f" --{name} {shlex.quote(str(value))}"
+        for name, value in options.items()
+        if value not in (None, "auto")
+    )
     folder = shlex.quote(str(run))
-    return [
+    made = (
         f"reroll train {footage} --recipe {config.recipe} {budget} --size {config.size} --seed {config.seed}{extra}"
-        f" -o {folder}",
+        f" -o {folder}"
+    )
+    added = [row["minutes"] for row in read_rows(run / "events.jsonl") if row.get("kind") == "extended"]
+    return [
+        made,
+        *(f"{made} --add-minutes {minutes:g}" for minutes in added),
         f"reroll sample {folder} --seconds {SAMPLE_SECONDS:g} --seed 0-11 -o out/",
         f"reroll report {folder}",
     ]

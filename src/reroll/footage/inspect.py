@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import cv2
@@ -46,7 +46,7 @@ SEGMENTS = 6
 """Places a long file is looked into."""
 
 KEPT_FRAMES = 48
-"""Frames of a file kept, small, for bars and overlays."""
+"""Frames of a file kept, small, for bars and overlays; up to twice as many while it is read."""
 
 FLOW_PAIRS = 400
 """Pairs of frames whose flow is measured, over all files."""
@@ -115,9 +115,11 @@ class Inspection(Frozen):
 class _Sample:
     """What is gathered from one file while parts of it are decoded."""
 
-    def __init__(self, frames_apart: int, pair_every: int, keep_every: int) -> None:
+    def __init__(self, frames_apart: int, pairs: int, expected_frames: float) -> None:
         self.meter = MovementMeter()
-        self._apart, self._pair_every, self._keep_every = frames_apart, pair_every, keep_every
+        self._apart, self._pairs = frames_apart, max(4, pairs)
+        self._pair_every = max(1, int(expected_frames // self._pairs))
+        self._keep_every = max(1, int(expected_frames // KEPT_FRAMES))
         self.kept: list[np.ndarray] = []
         self.gaps: list[float] = []
         self.shot_seconds: list[float] = []
@@ -140,9 +142,13 @@ class _Sample:
             recent.append(image)
             if len(recent) > self._apart and index % self._pair_every == 0:
                 pairs.append((index, recent[0], image))
+                if len(pairs) > 2 * self._pairs:  # more frames than were expected
+                    pairs, self._pair_every = pairs[::2], 2 * self._pair_every
             if self.decoded % self._keep_every == 0:
                 self.meter.scene(small)
                 self.kept.append(image)
+                if len(self.kept) > 2 * KEPT_FRAMES:
+                    self.kept, self._keep_every = self.kept[::2], 2 * self._keep_every
             self.decoded += 1
         cuts += cut_finder.finish()
         cuts += [(start + stop) // 2 for start, stop in dissolves.spans]
@@ -196,7 +202,7 @@ def inspect_footage(
             reason if len(found) == 1 else f"none of {len(found)} files can be used; the last: {reason}"
         )
     order = {str(file.path): number for number, file in enumerate(chosen)}
-    return _together(found, sorted(files, key=lambda file: order[file.path]), skipped, meter)
+    return _together(found, len(chosen), sorted(files, key=lambda file: order[file.path]), skipped, meter)
 
 
 def _spread(files: Sequence[FootageFile], most: int) -> list[FootageFile]:
@@ -211,14 +217,12 @@ def _inspect_file(
 ) -> FileInspection:
     """Decode parts of one file, all of it if it is short, and describe it."""
     budget = max(12, pixels // (seen.width * seen.height))
-    expected = (seen.duration_seconds or 0.0) * (seen.fps or 25.0)
+    expected = max(1.0, (seen.duration_seconds or 0.0) * (seen.fps or 25.0))
     complete = expected <= budget
-    decoding = min(budget, max(1.0, expected))
-    sample = _Sample(
-        min(frames_apart(1 / (seen.fps or 25.0)), max(1, round(expected) - 1)),
-        max(1, int(decoding // max(4, pairs))),
-        max(1, int(decoding // KEPT_FRAMES)),
-    )
+    apart = frames_apart(1 / (seen.fps or 25.0))
+    if seen.duration_seconds is not None:
+        apart = min(apart, max(1, round(expected) - 1))
+    sample = _Sample(apart, pairs, min(budget, expected))
     with Decoder(file.path) as decoder:
         if complete:
             count = _take(sample, decoder, 4 * budget)
@@ -238,7 +242,7 @@ def _take(sample: _Sample, decoder: Decoder, count: int) -> int:
     """Feed at most `count` frames from where the decoder is."""
     before = sample.decoded
     try:
-        sample.segment(frame for frame, _ in zip(decoder, range(count), strict=False))
+        sample.segment(islice(decoder, count))
     except FootageError:
         if not sample.decoded:
             raise
@@ -261,7 +265,7 @@ def _describe(
     bars = black_bars(kept)
     boxes = static_overlays(kept, bars)
     scale = seen.width / shape[1]
-    seconds = sum(sample.shot_seconds) if complete else seen.duration_seconds or 0.0
+    seconds = sum(sample.shot_seconds) if complete else seen.duration_seconds or sum(sample.shot_seconds)
     unique_share = sample.unique / max(1, sample.decoded)
     found = FileInspection(
         path=str(file.path),
@@ -322,17 +326,18 @@ def _suspicions(found: FileInspection, seen: Probe, kept: np.ndarray, damaged: i
 
 def _together(
     found: Sequence[FootageFile],
+    tried: int,
     files: Sequence[FileInspection],
     skipped: Sequence[Skipped],
     meter: MovementMeter,
 ) -> Inspection:
-    """The whole footage from the files looked into."""
+    """The whole footage from the files looked into, of which there are fewer than `tried` if some were unusable."""
     movement = meter.summary(overlays=sum(len(file.overlays) for file in files))
     height, width = frame_size([(f.width, f.height, max(f.seconds, 0.04)) for f in files], 128)
-    factor = len(found) / max(1, len(files)) if len(files) < len(found) - len(skipped) else 1.0
+    factor = len(found) / tried
     notes = []
     if factor > 1:
-        notes.append(f"{len(files)} of {len(found)} files were looked into; totals are estimates")
+        notes.append(f"{tried} of {len(found)} files were looked into; totals are estimates")
     partial = sum(not file.complete for file in files)
     if partial:
         notes.append(f"{partial} of the files were looked into in parts: their shots are at least those seen")

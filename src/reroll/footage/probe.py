@@ -79,7 +79,7 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
         path = Path(entry.path)
         if entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False) and (path / "run.json").is_file():
+        if entry.is_dir(follow_symlinks=False) and os.path.isfile(path / "run.json"):
             skipped.append(Skipped(path, "a run of reroll, whose previews are not footage"))
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, skipped)

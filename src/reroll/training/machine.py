@@ -85,7 +85,8 @@ def resident_bytes() -> int:
 
 def cache_dir() -> Path:
     """Where decoded footage is kept between runs: REROLL_CACHE, or the platform's own place for caches."""
-    return Path(os.environ.get("REROLL_CACHE") or platformdirs.user_cache_path("reroll", appauthor=False))
+    place = Path(os.environ.get("REROLL_CACHE") or platformdirs.user_cache_path("reroll", appauthor=False))
+    return place.absolute()  # a run keeps where its footage lies, and may be asked from another folder
 
 
 def keep_freed_memory() -> bool:
