@@ -43,7 +43,7 @@ def main() -> None:
                 windows = Windows(store, split(store, WINDOW_FRAMES).train, seed=0, mirror=False)
                 plan = Plan(
                     model=cast(ModelName, model), stages=(StagePlan(name="any", steps=1),), preview_every=1,
-                    strides=choose_strides(store, store.files[0].fps), checkpoint_every=1,
+                    strides=choose_strides(windows.spans, store.files[0].fps), checkpoint_every=1,
                 )  # fmt: skip
                 found[size, model].append(
                     time_model(engine, recipe, cast(ModelName, model), store, windows, plan, 0)

@@ -24,7 +24,7 @@ from rich.console import Console
 from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
 from reroll.errors import SpaceError, UsageError
 from reroll.evaluation.collect import write_report
-from reroll.evaluation.comparison import read_report
+from reroll.evaluation.comparison import read_reports
 from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
@@ -70,7 +70,7 @@ def report(
     """
     if not 3 <= samples <= 256:
         raise UsageError(f"--samples {samples}: give 3 to 256.")
-    others = [read_report(Path(other)) for other in compare]
+    others = read_reports([Path(other) for other in compare], Path(run).resolve().name)
     generator = load(run, threads=threads)
     page = write_report(generator.run, generator.record, generator.sampler, others, samples)
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
@@ -87,7 +87,7 @@ def train(
 ) -> RunRecord:
     """Train, or go on with, the run in folder `output`; options are those of `TrainingConfig`.
 
-    Without `minutes` and `steps`, 20 minutes. `size="auto"` is what `inspect` suggests for the minutes. Raises
+    Without `minutes`, `steps` and `like`, 20 minutes. `size="auto"` is what `inspect` suggests for the minutes. Raises
     RerollError (see `reroll.errors`).
     """
     started = time.monotonic()
@@ -96,12 +96,12 @@ def train(
     _check_folder(Path(output), paths)
     if add_minutes is not None:
         _check_minutes("add-minutes", add_minutes)
-    if options.get("minutes") is None and options.get("steps") is None:
+    budgets = [name for name in ("minutes", "steps", "like") if options.get(name) is not None]
+    if not budgets:
         options["minutes"] = 20.0
-    if options.get("minutes") is not None and options.get("steps") is not None:
-        raise UsageError("--minutes and --steps exclude each other; give one.")
-    if options.get("init") is not None:
-        options["init"] = str(options["init"])
+    if len(budgets) > 1:
+        raise UsageError(f"--{budgets[0]} and --{budgets[1]} exclude each other; give one.")
+    options |= {name: str(options[name]) for name in ("init", "like") if options.get(name) is not None}
     if options.get("size") == "auto":
         options["size"], seen = _size(paths, Path(output), options, console or Console(stderr=True))
     try:
@@ -249,7 +249,7 @@ class Generator:
     def output_record(self, task: str, settings: SampleSettings) -> dict[str, Any]:
         """What is needed to make an output again."""
         return {
-            "reroll": version("reroll"), "task": task, "run": self.run.name, "step": self.step,
+            "reroll": version("reroll"), "task": task, "run": self.run.resolve().name, "step": self.step,
             "recipe": self.record.config.recipe, "micro_batch": 1, **asdict(settings),
         }  # fmt: skip
 

@@ -81,6 +81,7 @@ def train(
     seed: int = 0,
     add_minutes: float | None = None,
     init: Path | None = None,
+    like: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -97,13 +98,15 @@ def train(
         seed: Of all random choices.
         add_minutes: Go on with a finished run for so much longer.
         init: Start from this run's weights.
+        like: Instead of minutes or steps, repeat this run's plan step by step, on the same footage; with its options and
+            on its machine the result is the same bit for bit.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16; auto measures.
         threads: CPU threads; one per core by default.
     """
     record = reroll.train(
         footage, output, recipe=recipe, minutes=minutes, steps=steps, size=size, model=model, seed=seed,
-        add_minutes=add_minutes, init=init, device=device, precision=precision, threads=threads,
+        add_minutes=add_minutes, init=init, like=like, device=device, precision=precision, threads=threads,
     )  # fmt: skip
     console = Console()
     console.print(f"{record.status}: {output}", highlight=False, markup=False)
@@ -146,8 +149,9 @@ def sample(
     if single and len(seeds) > 1:
         raise UsageError(f"-o {output} is one file, and {len(seeds)} clips were asked for; give a folder.")
     generator = reroll.load(run, device=device, threads=threads)
+    name = run.resolve().name
     for number in seeds:
-        path = output if single else output / f"{run.name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
+        path = output if single else output / f"{name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
         print(generator.sample_to(path, seconds, seed=number, loop=loop, **asdict(options)))
 
 

@@ -65,6 +65,7 @@ class TrainingConfig(Frozen):
     precision: str = "auto"
     threads: int | None = Field(default=None, gt=0)
     init: str | None = None
+    like: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Reports of other runs: read and checked before anything is sampled, one clear line when they cannot be."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 import reroll
 from reroll.errors import UsageError
-from reroll.evaluation.comparison import FORMAT, beside, read_report
+from reroll.evaluation.comparison import FORMAT, beside, read_report, read_reports
 
 
 def numbers(title="a", flow=1.0, comparable="same", **judgement):
@@ -96,3 +97,11 @@ def test_only_runs_measured_alike_are_compared(place):
     ]
     assert table.sentence.startswith("a did best")
     assert beside(numbers(), []) is None
+
+
+def test_runs_of_one_name_are_told_apart(place):
+    for folder, title in (("old", "stream"), ("other", "flower")):
+        (place / folder / title).mkdir(parents=True)
+        (place / folder / title / "report.json").write_text(json.dumps(numbers(title)))
+    reports = read_reports([Path("old/stream"), Path("other/flower")], "stream")
+    assert [report.title for report in reports] == ["old/stream", "flower"]

@@ -126,6 +126,9 @@ def test_stills_and_repeats_go_and_it_is_said(tmp_path: Path):
     assert store.frame_count == 12
     assert len(store.shots) == 1
     assert any("12 of 24 frames as repeated frames" in note for note in store.notes)
+    assert store.files[0].fps == pytest.approx(12.5), (
+        "of the frames that are kept: what training sees in a second"
+    )
 
 
 def test_one_bad_file_does_not_end_ingest(tmp_path: Path):

@@ -22,7 +22,9 @@ from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun, UsageError
 from reroll.export.media import read_record as read_output_record
 from reroll.footage import probe, read_clip
+from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
+from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
 from reroll.training.monitor import read_rows
@@ -413,8 +415,6 @@ def generator(run):
 
 def test_what_was_saved_is_what_samples(footage, tmp_path, recipe, monkeypatch):
     """Averaged weights in training and after loading give the same frames."""
-    from reroll.sampling.sampler import Sampler, SampleSettings
-
     kept = {}
     before_steps(monkeypatch, {STEPS - 1: lambda t: kept.update(trainer=t)})
     train(footage, tmp_path / "run", recipe)
@@ -490,6 +490,38 @@ def changes(frames):
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.4])
+def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
+    sampler = generator.sampler
+    for count in (5, 20, 50):
+        ring = torch.randn(1, count, *sampler.model.latent_shape)
+        pieces = iter(ring.split(7, 1))
+        with torch.no_grad():
+            found = np.concatenate(list(sampler._decode_ring(pieces, count)))
+        three = np.concatenate(list(sampler.decode(torch.cat([ring] * 5, 1))))[2 * count : 3 * count]
+        assert len(found) == count
+        assert np.abs(found.astype(int) - np.roll(three, -HALO, axis=0)).max() <= 1
+
+
+@pytest.mark.parametrize("fps", [120, 150, 240])
+def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch):
+    """Keyframes of fast footage are more than a window apart: the frame half way is made before those between."""
+    sampler = generator.sampler
+    if generator.record.model.encoder is False:
+        pytest.skip("gan makes its frames from noise")
+    lengths, fill = [], Sampler._fill
+
+    def filled(self, known, given, times, *rest):
+        lengths.append((known.shape[1], round(float(times[1]) * fps)))
+        return fill(self, known, given, times, *rest)
+
+    monkeypatch.setattr(Sampler, "_fill", filled)
+    slow = Sampler(sampler.model, sampler.engine, key_gap_seconds=2 / 15)
+    frames = list(slow.frames(SampleSettings(frames=fps, fps=fps, denoise_steps=2)))
+    assert sum(map(len, frames)) == fps
+    assert max(length for length, _ in lengths) <= 16
+    assert {step for _, step in lengths} >= {1, slow._spacing(fps) // 2, slow._spacing(fps)}
+
+
 def test_loops_close(generator, seconds):
     """The seam is a change like the others: over a few seeds it is not always among the largest."""
     rings = [changes(generator.sample(seconds, seed=seed, loop=True).frames) for seed in range(4)]

@@ -171,3 +171,7 @@ def test_a_busy_process_is_seen():
 def test_allocator_setting_is_skipped_where_there_is_no_glibc(monkeypatch):
     monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
     assert machine.keep_freed_memory() is False
+
+
+def test_any_seed_that_may_be_given_will_do():
+    assert Engine.start(device="cpu", precision="fp32", threads=1, seed=2**63 - 1).threads == 1

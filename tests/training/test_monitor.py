@@ -1,5 +1,6 @@
 """The monitor: what is written survives kills and resumes, what is said is true, faults are told in words."""
 
+import errno
 import io
 import json
 import math
@@ -8,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from reroll.errors import SpaceError
 from reroll.training.health import ACTIONS, health
 from reroll.training.monitor import Monitor, Pace, StageEstimate, duration, read_rows
 
@@ -166,6 +168,13 @@ def test_a_slower_machine_than_planned_counts_for_later_stages_too():
     assert pace.seconds_left(201) == pytest.approx(396, rel=0.06), "not forgotten where a stage begins"
 
 
+def test_one_slow_stretch_says_little_about_later_stages():
+    pace = Pace([StageEstimate("autoencoder", 1100, 1.0), StageEstimate("prior", 1000, 1.0)])
+    for step in range(1000):
+        pace.took("autoencoder", 1.0 if step < 900 else 2.0, 1)
+    assert pace.seconds_left(1000) == pytest.approx(100 * 2.0 + 1000 * 1.1, rel=0.1)
+
+
 def test_steps_logged_in_bundles_count_each():
     pace = Pace([StageEstimate("a", 100, 1.0)])
     for _ in range(5):
@@ -278,6 +287,28 @@ def test_faults_are_warned_of_within_50_steps_and_their_end_is_said(tmp_path):
     assert 100 < events[0]["step"] <= 150
     assert 200 < events[1]["step"] <= 250
     assert sum("health: discriminator too strong" in line for line in said(console)) == 2
+
+
+def test_a_fault_of_one_stage_is_not_over_because_the_next_has_begun(tmp_path):
+    console = plain()
+    with Monitor(
+        tmp_path, console, stages=[StageEstimate("prior", 33), StageEstimate("finish", 24)]
+    ) as monitor:
+        for step in range(1, 58):
+            stage = "prior" if step <= 33 else "finish"
+            measured = {"motion_energy": 0.1} if step in (15, 33, 57) else {}
+            monitor.log(step=step, stage=stage, flow=0.1, **measured)
+    events = [(row["step"], row["level"]) for row in read_rows(tmp_path / "events.jsonl")]
+    assert events == [(15, "warn"), (57, "warn")], "the preview of the last step is looked at, too"
+
+
+def test_a_disk_that_is_full_is_said(tmp_path, monkeypatch):
+    with Monitor(tmp_path, plain()) as monitor:
+        monkeypatch.setattr(
+            json, "dumps", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
+        )
+        with pytest.raises(SpaceError, match="make room"):
+            monitor.log(step=1, stage="prior", flow=0.1)
 
 
 def test_a_value_that_is_not_finite_is_reported_in_the_same_step(tmp_path):

@@ -19,7 +19,7 @@ from reroll.errors import SpaceError, UsageError
 from reroll.footage import Span, Split, Windows, find_footage, ingest, inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint, preparation
-from reroll.training.budget import Timing, make_plan, plan_stages, split_steps
+from reroll.training.budget import Timing, choose_strides, make_plan, plan_stages, split_steps
 from reroll.training.monitor import read_rows
 from reroll.training.preparation import _preview_windows
 from reroll.training.session import Session
@@ -300,3 +300,58 @@ def test_too_little_memory_is_one_line(footage, tmp_path, monkeypatch):
         train(footage, tmp_path / "run", "gan", steps=4)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 5
+
+
+# The same plan again
+
+
+def test_a_run_in_minutes_can_be_repeated_bit_for_bit(footage, tmp_path, monkeypatch):
+    """With a re-plan in the middle and minutes added, which a clock decided."""
+
+    def shorten(plan, step, *_):
+        stages = [*plan.stages[:-1], plan.stages[-1].model_copy(update={"steps": plan.stages[-1].steps - 2})]
+        return tuple(stages) if step == 10 else None
+
+    monkeypatch.setattr("reroll.training.loop.replan", shorten)
+    first, again = tmp_path / "first", tmp_path / "again"
+    train(footage, first, "vaegan", minutes=0.12, model="s", seed=3)
+    record = train(footage, first, "vaegan", minutes=0.12, model="s", seed=3, add_minutes=0.12)
+    assert {row["kind"] for row in read_rows(first / "events.jsonl")} >= {"planned", "replan", "extended"}
+    monkeypatch.setattr(
+        "reroll.training.loop.replan", lambda *_: pytest.fail("a repeated run looks at no clock")
+    )
+    repeated = train(footage, again, "vaegan", like=first, seed=3)
+    assert repeated.plan == record.plan
+    one, other = (checkpoint.load_newest(run / "checkpoints") for run in (first, again))
+    assert one.step == other.step
+    for name, value in one.tensors["ema"].items():
+        assert torch.equal(value, other.tensors["ema"][name]), name
+
+
+def test_what_cannot_be_repeated_is_refused(footage, tmp_path, runs):
+    toy.write_footage(tmp_path / "others", seed=7)
+    for options, words in (
+        ({"recipe": "gan"}, "recipe"),
+        ({"size": 48}, "another size"),
+        ({"footage": tmp_path / "others"}, "other footage"),
+        ({"minutes": 1.0}, "exclude"),
+    ):
+        given = {"footage": footage, "recipe": "vae", "like": runs("vae")} | options
+        with pytest.raises(UsageError, match=words):
+            train(given.pop("footage"), tmp_path / "run", given.pop("recipe"), **given)
+
+
+def test_a_run_goes_on_with_other_threads_and_says_so(footage, tmp_path, monkeypatch):
+    run, console = tmp_path / "run", Console(file=io.StringIO(), width=200)
+    train(footage, run, "vae", minutes=0.03, model="s")
+    train(footage, run, "vae", minutes=0.03, model="s", add_minutes=0.03, threads=2, console=console)
+    assert "threads was 1 and is 2" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("lengths", "strides"), [
+    ((100,), (1, 2, 4)), ((30,) * 71 + (300,), (1,)), ((62, 62, 20), (1, 2, 4)), ((40, 40, 70), (1, 2)), ((5,), (1,)),
+])  # fmt: skip
+def test_keyframes_are_as_far_apart_as_half_of_the_footage_allows(lengths, strides):
+    ends = np.cumsum(lengths).tolist()
+    spans = [Span(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    assert choose_strides(spans, 30.0) == strides

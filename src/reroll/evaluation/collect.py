@@ -159,7 +159,8 @@ def _stretches(store: Store, length: int) -> list[np.ndarray]:
 def _commands(run: Path, record: RunRecord) -> list[str]:
     """The commands that make this run and its samples again."""
     config = record.config
-    budget = f"--minutes {config.minutes:g}" if config.minutes is not None else f"--steps {config.steps}"
+    asked = {"minutes": config.minutes, "steps": config.steps, "like": config.like}
+    budget = next(f"--{name} {shlex.quote(str(value))}" for name, value in asked.items() if value is not None)
     footage = " ".join(shlex.quote(path) for path in config.footage)
     options = {"model": config.model, "device": config.device, "precision": config.precision,
                "threads": config.threads, "init": config.init}  # fmt: skip
@@ -169,14 +170,12 @@ def _commands(run: Path, record: RunRecord) -> list[str]:
         if value not in (None, "auto")
     )
     folder = shlex.quote(str(run))
-    made = (
-        f"reroll train {footage} --recipe {config.recipe} {budget} --size {config.size} --seed {config.seed}{extra}"
-        f" -o {folder}"
-    )
+    what = f"reroll train {footage} --recipe {config.recipe} --size {config.size} --seed {config.seed}{extra}"
     added = [row["minutes"] for row in read_rows(run / "events.jsonl") if row.get("kind") == "extended"]
     return [
-        made,
-        *(f"{made} --add-minutes {minutes:g}" for minutes in added),
+        f"{what} {budget} -o {folder}",
+        *(f"{what} {budget} -o {folder} --add-minutes {minutes:g}" for minutes in added),
+        f"{what} --like {folder} -o {shlex.quote(str(run) + '-again')}",
         f"reroll sample {folder} --seconds {SAMPLE_SECONDS:g} --seed 0-11 -o out/",
         f"reroll report {folder}",
     ]

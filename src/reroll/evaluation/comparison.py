@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,16 @@ class OtherReport(_Part):
             distances={d.space: d.frechet for d in j.distances},
             multiples={d.space: d.multiple for d in j.distances},
         )
+
+
+def read_reports(paths: Sequence[Path], own: str) -> list[OtherReport]:
+    """The reports at `paths`; one whose title is not its alone, `own` being taken, is called by its path."""
+    reports = [read_report(path) for path in paths]
+    often = Counter([own, *(report.title for report in reports)])
+    return [
+        report if often[report.title] == 1 else report.model_copy(update={"title": str(path)})
+        for path, report in zip(paths, reports, strict=True)
+    ]
 
 
 def read_report(path: Path) -> OtherReport:

@@ -134,10 +134,9 @@ class _Taken:
     def summary(self, declared_fps: float | None) -> dict[str, Any]:
         """The part of the file's index that decoding tells."""
         times = np.frombuffer(self._all_times, np.float64)
-        usual = usual_gap(times) or 1 / (declared_fps or 25.0)
-        shots = split_shots(
-            np.asarray(self._indices), np.asarray(self.times), self._cuts, self._dissolves.spans
-        )
+        kept = np.asarray(self.times)  # a clip of 30 frames a second in a file of 60 has 30
+        usual = usual_gap(kept) or usual_gap(times) or 1 / (declared_fps or 25.0)
+        shots = split_shots(np.asarray(self._indices), kept, self._cuts, self._dissolves.spans)
         return {
             "frames": len(self._indices),
             "decoded_frames": self.decoded,

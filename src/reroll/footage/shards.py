@@ -37,7 +37,7 @@ from reroll.footage.probe import Skipped
 FORMAT = 1
 """Version of the layout above; a store of another version is made anew."""
 
-RULES = 2
+RULES = 3
 """Version of what ingest does to frames and shots (`decode`, `shots`); footage is taken in anew when it
 rises.
 """

@@ -79,7 +79,7 @@ class Sampler:
             else:
                 latents = self._open(settings, given)
             if settings.loop:
-                yield from self._decode_ring(torch.cat(list(latents), 1))
+                yield from self._decode_ring(latents, settings.frames)
             else:
                 yield from self._decode(latents, given)
 
@@ -147,6 +147,8 @@ class Sampler:
             return torch.cat(keys[1:], 1)
         future = self._no_frames() if future is None else future
         before, last = past.shape[1], past.shape[1] + (len(keys) - 1) * spacing
+        if before + 1 + spacing > self.window_frames and spacing % 2 == 0:
+            return self._by_halves(past, keys, spacing // 2, settings, generator, future)
         known = torch.zeros(1, last + 1 + future.shape[1], *self.model.latent_shape, device=past.device)
         given = torch.zeros(known.shape[1], dtype=torch.bool)
         known[:, :before], given[:before] = past, True
@@ -155,6 +157,19 @@ class Sampler:
         times = torch.arange(len(given)) / settings.fps
         window = self._fill(known, given, times, settings, generator, max(1, settings.denoise_steps // 2))
         return window[:, before + 1 : last + 1]
+
+    def _by_halves(
+        self, past: Tensor, keys: list[Tensor], half: int, settings: SampleSettings, generator: Generator,
+        future: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """What `_between` returns where two keyframes and what is between them are more than a window: the frame half
+        way is made first, as training makes one between keyframes."""
+        start, end = keys
+        slow = replace(settings, fps=settings.fps / half)
+        middle = self._between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
+        first = self._between(past, [start, middle], half, settings, generator)
+        past = torch.cat([past, start, first], 1)[:, -past.shape[1] - 1 : -1]
+        return torch.cat([first, self._between(past, [middle, end], half, settings, generator, future)], 1)
 
     def _denoise(
         self, known: Tensor, new: int, times: Tensor, settings: SampleSettings, generator: Generator,
@@ -266,13 +281,23 @@ class Sampler:
         if held.shape[1] > skip:
             yield self._pixels(held)[skip:]
 
-    def _decode_ring(self, ring: Tensor) -> Iterator[np.ndarray]:
-        """A closed ring of latents → frames, with the context wrapped."""
-        count = ring.shape[1]
-        for start in range(0, count, CHUNK_FRAMES):
-            stop = min(start + CHUNK_FRAMES, count)
-            place = torch.arange(start - HALO, stop + HALO) % count
-            yield self._pixels(ring[:, place])[HALO:-HALO]
+    def _decode_ring(self, latents: Iterator[Tensor], count: int) -> Iterator[np.ndarray]:
+        """A closed ring of `count` latents in pieces → its frames, beginning after the first `HALO`, which come last:
+        each is decoded among its neighbours, and the ring is never held as a whole."""
+        head = self._no_frames()
+
+        def wrapped() -> Iterator[Tensor]:
+            nonlocal head
+            for piece in latents:
+                head = torch.cat([head, piece], 1)[:, : 2 * HALO]
+                yield piece
+            yield head[:, torch.arange(2 * HALO) % count]
+
+        at = 0
+        for chunk in self._decode(wrapped(), None):
+            if len(kept := chunk[max(0, HALO - at) : max(0, count + HALO - at)]):
+                yield kept
+            at += len(chunk)
 
     def _pixels(self, latents: Tensor) -> np.ndarray:
         """Whitened latents `1 T Z h w` → uint8 `T H W 3`."""
@@ -288,8 +313,11 @@ class Sampler:
         return None if code is None else content(code)
 
     def _spacing(self, fps: float) -> int:
-        """Frames from one keyframe to the next."""
-        return max(1, int(self.key_gap_seconds * fps + 1e-6))
+        """Frames from one keyframe to the next; a number that can be halved until a window holds them."""
+        spacing, halvings = max(1, int(self.key_gap_seconds * fps + 1e-6)), 0
+        while GIVEN_FINE + 1 + (spacing >> halvings) > self.window_frames:
+            halvings += 1
+        return spacing >> halvings << halvings
 
     def _no_frames(self) -> Tensor:
         return torch.zeros(1, 0, *self.model.latent_shape, device=self.engine.device)

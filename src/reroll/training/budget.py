@@ -11,7 +11,7 @@ from statistics import median_low
 
 from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePlan
 from reroll.errors import UsageError
-from reroll.footage import Store, Windows
+from reroll.footage import Span, Store, Windows
 from reroll.footage.inspect import Inspection
 from reroll.footage.store import frame_size
 from reroll.recipes import Recipe
@@ -117,10 +117,18 @@ def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
     )  # fmt: skip
 
 
-def choose_strides(store: Store, fps: float) -> tuple[int, ...]:
-    """Strides windows are drawn at: every frame, and up to 6-8 frames a second if the shots are long enough."""
-    longest = max(shot.stop - shot.start for shot in store.shots)
-    coarse = min(max(1, round(fps / KEYS_PER_SECOND)), max(1, (longest - 1) // (WINDOW_FRAMES - 1)))
+def choose_strides(spans: Sequence[Span], fps: float) -> tuple[int, ...]:
+    """Strides windows are drawn at: every frame, and up to 6-8 frames a second if shots with half of the frames are
+    long enough: all samples' keyframes are that far apart, and one long shot would teach it alone."""
+    lengths = [span.stop - span.start for span in spans]
+
+    def fits(stride: int) -> bool:
+        long_enough = sum(length for length in lengths if length > stride * (WINDOW_FRAMES - 1))
+        return 2 * long_enough >= sum(lengths)
+
+    coarse = max(1, round(fps / KEYS_PER_SECOND))
+    while coarse > 1 and not fits(coarse):
+        coarse -= 1
     return tuple(sorted({1, max(1, coarse // 2), coarse}))
 
 
@@ -194,7 +202,7 @@ def make_plan(
     base = Plan(
         model="m" if model == "auto" else model,  # type: ignore[arg-type]
         stages=tuple(StagePlan(name=s.name, steps=1) for s in recipe.stages),
-        window_frames=WINDOW_FRAMES, strides=choose_strides(store, fps), mirror=mirror, preview_every=1,
+        window_frames=WINDOW_FRAMES, strides=choose_strides(windows.spans, fps), mirror=mirror, preview_every=1,
         checkpoint_every=1,
     )  # fmt: skip
     if steps is not None:

@@ -208,6 +208,20 @@ def _space_error(directory: Path, needed_bytes: int, purpose: str) -> SpaceError
     )
 
 
+@contextlib.contextmanager
+def full_disk_is_said(path: Path, purpose: str) -> Iterator[None]:
+    """A disk that is full while `path` is written is a `SpaceError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise SpaceError(
+            f"{path.parent}: {purpose} cannot be written ({(error.strerror or str(error)).lower()}); make room, and run"
+            " the same command again."
+        ) from None
+
+
 def _serialised(group: Mapping[str, Tensor]) -> bytes:
     """safetensors wants tensors that are contiguous and share no memory: `clone` sees to both."""
     return safetensors.torch.save(

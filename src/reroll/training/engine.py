@@ -79,7 +79,7 @@ class Engine:
             ratio = measure_bf16(torch.device(chosen))
             precision = "bf16" if ratio is not None and ratio > BF16_PAYS else "fp32"
         fabric = _fabric(chosen, cast(Precision, precision))
-        fabric.seed_everything(seed, workers=False, verbose=False)
+        fabric.seed_everything(seed % 2**32, workers=False, verbose=False)  # NumPy takes no more
         return cls(fabric, fabric.device, cast(Precision, precision), count, deterministic, ratio, notes)
 
     @property

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from reroll.training.checkpoint import full_disk_is_said
 from reroll.training.health import Health, health
 from reroll.training.machine import resident_bytes
 
@@ -50,6 +51,7 @@ class Pace:
         self.stages = list(stages)
         self._recent: deque[float] = deque(maxlen=_RATE_STEPS)
         self._extra_seconds, self._steps, self._stage = 0.0, 0, ""
+        self._stage_seconds = 0.0
         self._slower = 1.0
         """How many times longer than planned the stages before took."""
 
@@ -64,11 +66,13 @@ class Pace:
             self._slower = self._factor()
             self._recent.clear()
             self._extra_seconds, self._steps, self._stage = 0.0, 0, stage
+            self._stage_seconds = 0.0
         each = seconds / steps
         if len(self._recent) >= 3 and each > 3 * (usual := median(self._recent)):
             self._extra_seconds += (each - usual) * steps
             each = usual
         self._recent.extend([each] * min(steps, _RATE_STEPS))
+        self._stage_seconds += each * steps
         self._steps += steps
 
     def seconds_per_step(self) -> float | None:
@@ -90,7 +94,7 @@ class Pace:
     def _seconds(self, stage: StageEstimate) -> float | None:
         """Per step of a stage, as planned and corrected, or else as measured."""
         if stage.seconds_per_step:
-            return stage.seconds_per_step * self._factor()
+            return stage.seconds_per_step * self._factor(recent=stage.name == self._stage)
         return self.seconds_per_step() if stage.name == self._stage else None
 
     def _to_come(self, step: int) -> Iterator[StageEstimate]:
@@ -101,9 +105,12 @@ class Pace:
             if begin > step:
                 yield replace(stage, steps=min(stage.steps, begin - step))
 
-    def _factor(self) -> float:
-        """How many times longer than planned steps take now; the stages before count as ten steps."""
+    def _factor(self, *, recent: bool = False) -> float:
+        """How many times longer than planned this stage's steps take, of late or all of them: one slow minute says
+        nothing about stages of another kind. The stages before count as ten steps."""
         measured = self.seconds_per_step()
+        if measured is not None and not recent:
+            measured = (self._stage_seconds + self._extra_seconds) / self._steps
         planned = next((stage.seconds_per_step for stage in self.stages if stage.name == self._stage), None)
         if measured is None or not planned:
             return self._slower
@@ -134,6 +141,7 @@ class Monitor:
         self.console = console or Console(stderr=True)
         self.pace = Pace(stages)
         self.findings: list[Health] = []
+        self._found_in: dict[str, str] = {}  # kind of fault → the stage it was found in
         self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
         self._clock = clock
         self._step = resumed_step
@@ -185,9 +193,9 @@ class Monitor:
         new_stage = not self._rows or self._rows[-1]["stage"] != stage
         self._rows.append(row)
         _append(self._metrics_path, row)
-        if step % HEALTH_STEPS == 0 or None in row.values():
-            self._examine()
         last = step == self.pace.total_steps
+        if last or step % HEALTH_STEPS == 0 or "motion_energy" in row or None in row.values():
+            self._examine(stage)
         self._show(force=new_stage or last)
         return self.findings
 
@@ -209,16 +217,20 @@ class Monitor:
         self._step, self._logged_at = step, self._clock()
         self._before_seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
 
-    def _examine(self) -> None:
+    def _examine(self, stage: str) -> None:
         before = {finding.kind for finding in self.findings}
         self.findings = health(list(self._rows))
         for finding in self.findings:
             if finding.kind not in before:
                 self.say(f"health: {finding}.")
                 self.event("health", fault=finding.kind, level=finding.level, words=finding.words)
+                self._found_in[finding.kind] = stage
         for kind in sorted(before - {finding.kind for finding in self.findings}):
-            self.say(f"health: {kind}: over.")
-            self.event("health", fault=kind, level="over")
+            if (
+                self._found_in.get(kind) == stage
+            ):  # what another stage left behind is not over, it is not looked for
+                self.say(f"health: {kind}: over.")
+                self.event("health", fault=kind, level="over")
 
     def _show(self, force: bool) -> None:
         now = self._clock()
@@ -281,7 +293,7 @@ def _plain(value: float) -> float | None:
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as stream:
+    with full_disk_is_said(path, "a row of metrics"), path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row, allow_nan=False) + "\n")
 
 
@@ -291,8 +303,9 @@ def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
         return
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with full_disk_is_said(path, path.name):
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str, form: str = ".3g") -> str:

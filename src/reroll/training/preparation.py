@@ -22,15 +22,16 @@ from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_confi
 from reroll.training.engine import Engine
 from reroll.training.monitor import Monitor
 from reroll.training.run import FootageRecord, RunRecord, read_record, restore
-from reroll.training.session import Session, estimates, events
+from reroll.training.session import Session, estimates, events, first_plan
 from reroll.training.trainer import Trainer
 
 PREVIEW_WINDOWS = 4
 
 
 def check_same(old: RunRecord, config: TrainingConfig) -> None:
-    """UsageError naming the options that differ from those the run was started with."""
-    ours, theirs = config.model_dump(), old.config.model_dump()
+    """UsageError naming the options that differ from those the run was started with. It may go on with other threads or
+    on another device, which is said."""
+    ours, theirs = (each.model_dump(exclude={"threads", "device"}) for each in (config, old.config))
     differ = [f"--{key} {theirs[key]} there, {ours[key]} here" for key in theirs if ours[key] != theirs[key]]
     if differ:
         raise UsageError(
@@ -45,8 +46,9 @@ def prepare(
 ) -> Session:  # fmt: skip
     """A session of the run in `run`, new (`old` is None) or going on; `started` is monotonic, `seen` the footage's
     inspection if there was one already."""
-    init = _read_init(config) if old is None else None
-    engine = _engine(config, old)
+    init = _read_other("init", config.init, config) if old is None else None
+    like = _read_other("like", config.like, config) if old is None else None
+    engine = _engine(config, old or like)
     store = _ingest(config, cache_dir, console)
     parts = split(store, WINDOW_FRAMES)
     if old is not None and old.fingerprint != store.fingerprint:
@@ -57,6 +59,10 @@ def prepare(
         raise UsageError(
             f"--init {config.init}: that run's labels are {', '.join(init.model.labels) or 'none'}, this footage's"
             f" {', '.join(store.labels) or 'none'}; name the subfolders alike."
+        )
+    if like is not None and (like.fingerprint, like.config.size) != (store.fingerprint, config.size):
+        raise UsageError(
+            f"--like {config.like}: that run was trained on other footage or at another size; give the same."
         )
     notes = [*engine.notes, *store.notes, parts.reason]
     if old is None:
@@ -73,7 +79,7 @@ def prepare(
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if old is None:
         model = config.model if init is None else init.plan.model
-        record = _new_record(config, windows, parts, engine, model, started)
+        record = _new_record(config, windows, parts, engine, model, started, like)
     else:
         record = old.model_copy(update={"status": "training"})
     return _session(config, run, record, windows, parts, engine, started, add_minutes, console)
@@ -97,6 +103,8 @@ def _session(
         run, record, trainer, monitor, _preview_windows(windows, parts), None,
         state.get("elapsed_seconds", 0.0), started, state.get("frames_seen", 0),
     )  # fmt: skip
+    if loaded is None and not events(run, "planned"):
+        _plan_is_known(session, config)
     session.replay_events()
     if add_minutes is not None and not _is_added(run, add_minutes):
         _add(session, add_minutes)
@@ -104,6 +112,16 @@ def _session(
         total = config.minutes + sum(row["minutes"] for row in events(run, "extended"))
         session.deadline = started + total * 60 - session.elapsed_before
     return session
+
+
+def _plan_is_known(session: Session, config: TrainingConfig) -> None:
+    """Write down the first plan of a new run, for others to be like it, and what changed that of the run it is like."""
+    session.monitor.event("planned", plan=session.record.plan.model_dump())
+    if config.like is not None:
+        for row in events(Path(config.like), "replan", "extended"):
+            session.monitor.event(
+                **{name: value for name, value in row.items() if name not in ("at", "step")}
+            )
 
 
 def _put_back(trainer: Trainer, run: Path, console: Console) -> checkpoint.Loaded | None:
@@ -151,21 +169,26 @@ def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
     for key in ("torch", "device", "cpu", "threads"):
         if now[key] != old.engine[key]:
             engine.notes.append(
-                f"{key} was {old.engine[key]} and is {now[key]}: the run goes on, not bit for bit"
+                f"{key} was {old.engine[key]} and is {now[key]}: not bit for bit as it would have been there"
             )
     return engine
 
 
 def _new_record(
-    config: TrainingConfig, windows: Windows, parts: Split, engine: Engine, model: str, started: float
-) -> RunRecord:
-    """`run.json` of a new run, its plan made."""
+    config: TrainingConfig, windows: Windows, parts: Split, engine: Engine, model: str, started: float,
+    like: RunRecord | None,
+) -> RunRecord:  # fmt: skip
+    """`run.json` of a new run, its plan made, or the first one of the run it is to be `like`."""
     store, recipe = windows.store, RECIPES[config.recipe]
     fps = round(float(np.median([file.fps for file in store.files])), 6)
-    plan = make_plan(
-        engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=windows.mirror,
-        model=model, started=started, seconds_left=None if config.minutes is None else config.minutes * 60,
-    )  # fmt: skip
+    if like is not None:
+        assert config.like is not None
+        plan = first_plan(Path(config.like), like)
+    else:
+        plan = make_plan(
+            engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=windows.mirror,
+            model=model, started=started, seconds_left=None if config.minutes is None else config.minutes * 60,
+        )  # fmt: skip
     files = tuple(
         FootageRecord(
             path=file.path, sha256=file.sha256, seconds=file.seconds, frames=file.stop - file.start,
@@ -192,21 +215,20 @@ def _preview_windows(windows: Windows, parts: Split) -> np.ndarray:
     return np.stack([store.frames(*window) for window in picked])
 
 
-def _read_init(config: TrainingConfig) -> RunRecord | None:
-    """The record of the run to begin with, if one was given. UsageError when it is of another recipe or model."""
-    if config.init is None:
+def _read_other(name: str, path: str | None, config: TrainingConfig) -> RunRecord | None:
+    """The record of the run given as `--init` or `--like`, if any. UsageError: it is of another recipe or model."""
+    if path is None:
         return None
-    init = read_record(Path(config.init))
+    other = read_record(Path(path))
     for option, asked, there in (
-        ("recipe", config.recipe, init.config.recipe),
-        ("model", config.model, init.plan.model),
+        ("recipe", config.recipe, other.config.recipe),
+        ("model", config.model, other.plan.model),
     ):
         if asked not in ("auto", there):
             raise UsageError(
-                f"--init {config.init}: that run's {option} is {there}, and its weights fit no other; use"
-                f" --{option} {there}."
+                f"--{name} {path}: that run's {option} is {there}, which fits no other; use --{option} {there}."
             )
-    return init
+    return other
 
 
 def _start_from(trainer: Trainer, path: Path) -> None:
@@ -229,7 +251,7 @@ def _add(session: Session, minutes: float) -> None:
     trainer = session.trainer
     if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
         raise UsageError(
-            "--add-minutes: this run was planned in --steps; start a new one with --init instead."
+            "--add-minutes: this run was not planned in minutes; start a new one with --init instead."
         )
     timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
     specs = [spec for spec in trainer.recipe.stages if spec.repeats]

@@ -15,6 +15,8 @@ from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.trainer import Trainer
 
 SAMPLES, SECONDS, COLUMNS = 3, 2.0, 8
+STILL = 1e-3
+"""Motion energy, in squared levels of 255, of footage that stands still: nothing to compare samples with."""
 
 
 def preview(
@@ -41,7 +43,8 @@ def preview(
             ]
         )
         film = np.concatenate(list(shown), 2)
-        measured["motion_energy"] = motion_energy(shown) / max(1e-6, motion_energy(heldout))
+        if (moving := motion_energy(heldout)) > STILL:
+            measured["motion_energy"] = motion_energy(shown) / moving
     folder = run / "previews"
     folder.mkdir(exist_ok=True)
     write_grid(folder / f"step-{done_steps:08d}.png", shown, COLUMNS)

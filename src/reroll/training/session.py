@@ -86,6 +86,11 @@ def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
     return [row for row in read_rows(run / "events.jsonl") if row.get("kind") in kinds]
 
 
+def first_plan(run: Path, record: RunRecord) -> Plan:
+    """The plan the run began with, before anything changed it."""
+    return next((Plan.model_validate(row["plan"]) for row in events(run, "planned")), record.plan)
+
+
 def estimates(plan: Plan) -> list[StageEstimate]:
     """The plan for the ETA; one in steps was not timed."""
     return [StageEstimate(s.name, s.steps, plan.seconds_per_step.get(s.name)) for s in plan.stages]
