@@ -98,7 +98,7 @@ def train(
         seed: Of all random choices.
         add_minutes: Go on with a finished run for so much longer.
         init: Start from this run's weights.
-        like: Instead of minutes or steps, repeat this run's plan step by step, on the same footage; with its options and
+        like: Instead of minutes or steps, repeat this run's plan step by step on the same footage; with its options and
             on its machine the result is the same bit for bit.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16; auto measures.
