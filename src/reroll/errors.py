@@ -6,7 +6,7 @@ option, and what to do.
     ├── FootageError       3   a file cannot be used, or there is too little footage
     ├── CheckpointError    4   a run or checkpoint is missing, damaged or from another architecture
     ├── SpaceError         5   the disk or the memory does not suffice
-    ├── DivergedError      6   training became non-finite three times
+    ├── DivergedError      6   training broke down three times
     ├── BusyError          7   another process is training in this run directory
     └── InterruptedRun   130   (143 for SIGTERM) stopped by the user, saved
 """
@@ -43,7 +43,7 @@ class SpaceError(RerollError):
 
 
 class DivergedError(RerollError):
-    """Training became non-finite three times."""
+    """Training became non-finite, or exploded, three times."""
 
     exit_code = 6
 

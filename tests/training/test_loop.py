@@ -10,6 +10,7 @@ from footage_maker import shaking, write_clip
 import reroll
 from reroll.errors import CheckpointError, InterruptedRun
 from reroll.training import checkpoint
+from reroll.training.health import Health
 from reroll.training.monitor import read_rows
 from reroll.training.trainer import NonFiniteError, Trainer
 
@@ -113,6 +114,23 @@ def test_a_stop_before_or_after_a_fault_changes_nothing(footage, tmp_path, fault
     assert_same(faulty, tmp_path / "run")
     kinds = [row["kind"] for row in read_rows(tmp_path / "run" / "events.jsonl")]
     assert kinds.count("rollback") == 1
+
+
+def test_a_loss_that_explodes_is_gone_back_from_at_half_the_rate(footage, tmp_path, monkeypatch):
+    """It is finite, but no falling rate mends it."""
+
+    def sick(rows):
+        events = read_rows(tmp_path / "run" / "events.jsonl")
+        before = any(row["kind"] == "rollback" for row in events)
+        return [Health("fail", "explosion", "planted", "")] if rows[-1]["step"] == 10 and not before else []
+
+    monkeypatch.setattr("reroll.training.monitor.health", sick)
+    record = train(footage, tmp_path / "run")
+    assert record.status == "finished"
+    (rollback,) = [row for row in read_rows(tmp_path / "run" / "events.jsonl") if row["kind"] == "rollback"]
+    assert (rollback["from_step"], rollback["fault"]) == (9, "planted")
+    steps = [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert steps == [*range(1, 10), *range(11, STEPS + 1)]
 
 
 # Stopped before the loop

@@ -218,6 +218,7 @@ def well(step):
 
 FAULTS = {
     "non-finite": rows(40, loss=lambda step: None if step == 40 else 0.1),
+    "explosion": rows(150, reconstruction=lambda step: 0.016 * (1 if step < 100 else 6)),
     "posterior collapse": rows(60, reconstruction=well, kl=lambda step: 2 / step**2),
     "discriminator too strong": rows(50, real_sign=1.0, fake_sign=-0.95),
     "discriminator at chance": rows(120, real_sign=0.4, fake_sign=0.38),
@@ -234,7 +235,7 @@ def test_a_fault_is_told_by_name_with_a_remedy(kind):
     found = health(FAULTS[kind])
     assert [finding.kind for finding in found] == [kind]
     assert found[0].remedy == ACTIONS[kind]
-    assert found[0].level == ("fail" if kind == "non-finite" else "warn")
+    assert found[0].level == ("fail" if kind in ("non-finite", "explosion") else "warn")
     assert kind in str(found[0])
     assert found[0].words
 

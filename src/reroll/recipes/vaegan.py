@@ -1,6 +1,6 @@
 """`vaegan`: the VAE whose reconstruction is also judged by a Discriminator, then a MotionPrior finished by it.
 
-Four stages. `autoencoder` is the `vae`'s; `adversarial` goes on with it, with the Discriminator's features as an
+Four stages. `autoencoder` is the `vae`'s; `adversarial` refines it, with the Discriminator's features as an
 added reconstruction metric and its verdict as a loss (VAE/GAN, Larsen et al. 2016; VQGAN, Esser et al. 2021), at
 a strength that rises while the Discriminator learns. `prior` is the `vae`'s. `finish` lets the Discriminator judge
 clips sampled in a few steps, with flow matching and reconstruction as anchors, so that few steps are enough.
@@ -32,9 +32,9 @@ class VaeGan:
 
     name = "vaegan"
     stages = (
-        StageSpec("autoencoder", 0.2),
-        StageSpec("adversarial", 0.18),
-        StageSpec("prior", 0.56, on_latents=True, repeats=True),
+        StageSpec("autoencoder", 0.3),
+        StageSpec("adversarial", 0.1),
+        StageSpec("prior", 0.54, on_latents=True, repeats=True),
         StageSpec("finish", 0.06, on_latents=True, repeats=True),
     )
     patience = 1.0
@@ -53,7 +53,7 @@ class VaeGan:
         if stage == "adversarial":
             both = vae.Vae().optimizers("autoencoder", networks)["autoencoder"]
             return {
-                "autoencoder": replace(both, learning_rate=1.5e-3, adam=adversary.shuffled(networks)),
+                "autoencoder": replace(both, learning_rate=5e-4, adam=adversary.shuffled(networks)),
                 "discriminator": judge,
             }
         return vae.Vae().optimizers(stage, networks)
@@ -61,7 +61,7 @@ class VaeGan:
     def step(self, stage: str, context: Context) -> dict[str, float]:
         match stage:
             case "autoencoder":
-                return vae.autoencoder_step(context, vae.MOVED)
+                return vae.autoencoder_step(context)
             case "adversarial":
                 return adversarial_step(context)
             case "prior":
@@ -78,7 +78,7 @@ def weighed(context: Context, gradient: Tensor, beside: Tensor, share: float) ->
 
 def adversarial_step(context: Context) -> dict[str, float]:
     """The `vae`'s step with the adversary's gradient added at the pixels, then a step of the Discriminator."""
-    footage, decoded, terms = vae.encode_decode(context, vae.fewer_moved(context))
+    footage, decoded, terms = vae.encode_decode(context, 0.0)
     terms["reconstruction"] = reconstruction_loss(decoded, footage.data)
     of = adversary.contest(context, footage, footage._replace(data=decoded))
     verdict = relativistic_loss(of.on_generated, of.on_real) + feature_loss(of.on_generated, of.on_real)

@@ -20,8 +20,12 @@ SHORT_STEPS, LONG_STEPS = 25, 100
 CHANCE = 0.68
 """A discriminator's loss above which it knows nothing (log 2 = 0.693): its signs are those of one verdict only."""
 
+EXPLODED = 4.0
+"""How many times its best a loss has to be for the run not to get over it by itself."""
+
 ACTIONS = {
     "non-finite": "going back to the last good state, skipping this batch and halving the rate",
+    "explosion": "going back to the last good state, skipping this batch and halving the rate",
     "posterior collapse": "nothing is done; a new run with a larger --model may help",
     "discriminator too strong": "augmentation rises with its lead; if it lasts, more footage helps",
     "discriminator at chance": "it goes on learning",
@@ -126,7 +130,10 @@ def _divergence(rows: Sequence[Row]) -> Health | None:
     spread = median(abs(value - best) for value in best_block)
     if now <= best + max(0.6 * abs(best), 4 * spread):
         return None
-    return Health("warn", "divergence", f"{name} is {now:.3g} and was {best:.3g} at its best", "")
+    words = f"{name} is {now:.3g} and was {best:.3g} at its best"
+    if now > EXPLODED * best:
+        return Health("fail", "explosion", words, "")
+    return Health("warn", "divergence", words, "")
 
 
 _CHECKS: tuple[Callable[[Sequence[Row]], Health | None], ...] = (

@@ -50,7 +50,7 @@ def train(
     Raises:
         UsageError: The options do not fit together, or not to the run that is there.
         FootageError, CheckpointError, SpaceError, BusyError: As they say.
-        DivergedError: Non-finite three times.
+        DivergedError: Non-finite, or far from its best, three times.
         InterruptedRun: Stopped by a signal; saved.
     """
     started = time.monotonic() if started is None else started
@@ -104,9 +104,12 @@ def _steps(session: Session) -> None:
         measured = {}
         if last or step % trainer.plan.preview_every == 0:
             measured = preview(trainer, session.record.fps, session.heldout, session.run, step)
-        monitor.log(
+        findings = monitor.log(
             step=step, stage=trainer.stage_name, frames_seen=session.frames_seen, **logged, **measured
         )
+        if exploded := next((finding.words for finding in findings if finding.kind == "explosion"), None):
+            step = _roll_back(session, step - 1, exploded)
+            continue
         planned = last or step % trainer.plan.checkpoint_every == 0
         if planned or session.stop_signal or session.unsaved_seconds > MOST_UNSAVED_SECONDS:
             session.save(step, planned=planned)
@@ -153,7 +156,7 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
         monitor.event("rollback", from_step=step, fault=fault)
         session.set_record(status="diverged")
         raise DivergedError(
-            f"training became non-finite {MOST_ROLLBACKS} times, the last at step {step} ({fault}); the last good"
+            f"training broke down {MOST_ROLLBACKS} times, the last at step {step} ({fault}); the last good"
             f" checkpoint is kept in {session.run}. Look at the footage with `reroll inspect`, or use --precision fp32."
         )
     loaded = checkpoint.load_newest(session.checkpoints, finite_only=True, planned_only=True)

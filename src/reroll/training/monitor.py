@@ -214,6 +214,7 @@ class Monitor:
         _rewrite(self._metrics_path, rows)
         _rewrite(self._events_path, read_rows(self._events_path))
         self._rows = deque(rows, maxlen=_REMEMBERED_STEPS)
+        self.findings = []
         self._step, self._logged_at = step, self._clock()
         self._before_seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
 
