@@ -41,7 +41,7 @@ class Vae:
             return {
                 "autoencoder": OptimizerSpec(both, 1.5e-3)
             }  # twice that explodes on dark footage (docs/log.md)
-        return {"motion_prior": OptimizerSpec(list(model.motion_prior.parameters()), 2e-3)}
+        return {"motion_prior": OptimizerSpec(list(model.motion_prior.parameters()), 3e-3)}
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
         if stage == "autoencoder":
