@@ -489,7 +489,6 @@ def changes(frames):
     return steps[:-1], steps[-1]
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.4])
 def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
     sampler = generator.sampler
     for count in (5, 20, 50):
@@ -522,6 +521,7 @@ def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch)
     assert {step for _, step in lengths} >= {1, slow._spacing(fps) // 2, slow._spacing(fps)}
 
 
+@pytest.mark.parametrize("seconds", [1.0, 2.4])
 def test_loops_close(generator, seconds):
     """The seam is a change like the others: over a few seeds it is not always among the largest."""
     rings = [changes(generator.sample(seconds, seed=seed, loop=True).frames) for seed in range(4)]
