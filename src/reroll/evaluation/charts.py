@@ -36,7 +36,7 @@ def line_chart(title: str, steps: Sequence[float], values: Sequence[float]) -> s
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
     across = LEFT + (x - x[0]) / max(x[-1] - x[0], 1e-12) * (WIDTH - LEFT - RIGHT)
-    half = max(1, len(y) // 40)
+    half = len(y) // 40
     smooth = [y[max(0, i - half) : i + half + 1].mean() for i in range(len(y))]
 
     def path(series: Sequence[float]) -> str:

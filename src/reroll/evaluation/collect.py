@@ -60,8 +60,8 @@ def write_report(
                                "seeds": f"0-{samples - 1}"}},
         fps=record.fps, samples=made, train_windows=train, heldout_windows=heldout, split_reason=record.split,
         metrics=read_rows(run / "metrics.jsonl"), events=read_rows(run / "events.jsonl"),
-        health=[str(row["words"]) for row in read_rows(run / "events.jsonl") if row.get("kind") == "health"
-                and "words" in row],
+        health=[f"{row['fault']}: {row['words']}" for row in read_rows(run / "events.jsonl")
+                if row.get("kind") == "health" and "words" in row],
         footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
         commands=_commands(run, record), loop=_sample(sampler, looped, 0), rebuilt=rebuilt, rebuilt_of=rebuilt_of,
         places=places, searched=_searched(trained_on, frames, mirrored=record.plan.mirror),
