@@ -17,6 +17,8 @@ from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, St
 
 KL_WEIGHT = 3e-4
 AUTOENCODER_BATCH, AUTOENCODER_FRAMES = 5, 3
+AUTOENCODER_RATE = 1.5e-3
+"""Twice as much explodes on some footage, and is 1 dB worse on other (docs/log.md)."""
 PRIOR_BATCH = 8
 LABEL_DROP = CONTENT_DROP = 0.1
 MOVED, MOVED_UNTIL = 0.6, 0.7
@@ -38,9 +40,7 @@ class Vae:
         assert model.encoder is not None
         if stage == "autoencoder":
             both = [*model.encoder.parameters(), *model.decoder.parameters()]
-            return {
-                "autoencoder": OptimizerSpec(both, 1.5e-3)
-            }  # twice that explodes on dark footage (docs/log.md)
+            return {"autoencoder": OptimizerSpec(both, AUTOENCODER_RATE)}
         return {"motion_prior": OptimizerSpec(list(model.motion_prior.parameters()), 3e-3)}
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
