@@ -111,13 +111,10 @@ def _windows(windows: Windows, frames: int, every: int | None = None) -> tuple[n
         for start in range(0, len(indices) - frames + 1, every or frames)
     ]
     picked = [found[i] for i in np.linspace(0, len(found) - 1, min(MOST_WINDOWS, len(found))).astype(int)]
-    return np.stack([_read(store, i) for i in picked]), [_place(store, int(i[0])) for i in picked]
-
-
-def _place(store: Store, index: int) -> Place:
-    """Where the frame at a store index was taken."""
-    number = next(number for number, file in enumerate(store.files) if index < file.stop)
-    return Place(_names(store)[number], float(store.timestamps[index]))
+    firsts = np.asarray([int(i[0]) for i in picked])
+    files, names = np.searchsorted([file.stop for file in store.files], firsts, side="right"), _names(store)
+    places = [Place(names[f], float(store.timestamps[i])) for f, i in zip(files, firsts, strict=True)]
+    return np.stack([_read(store, i) for i in picked]), places
 
 
 def _names(store: Store) -> list[str]:
