@@ -297,10 +297,10 @@ def test_a_fault_of_one_stage_is_not_over_because_the_next_has_begun(tmp_path):
     ) as monitor:
         for step in range(1, 58):
             stage = "prior" if step <= 33 else "finish"
-            measured = {"motion_energy": 0.1} if step in (15, 33, 57) else {}
+            measured = {"motion_energy": 0.1 if step < 57 else 0.9} if step in (15, 33, 57) else {}
             monitor.log(step=step, stage=stage, flow=0.1, **measured)
     events = [(row["step"], row["level"]) for row in read_rows(tmp_path / "events.jsonl")]
-    assert events == [(15, "warn"), (57, "warn")], "the preview of the last step is looked at, too"
+    assert events == [(15, "warn"), (57, "over")], "the preview of the last step is looked at, too"
 
 
 def test_a_disk_that_is_full_is_said(tmp_path, monkeypatch):

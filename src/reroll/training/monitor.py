@@ -141,7 +141,7 @@ class Monitor:
         self.console = console or Console(stderr=True)
         self.pace = Pace(stages)
         self.findings: list[Health] = []
-        self._found_in: dict[str, str] = {}  # kind of fault → the stage it was found in
+        self._open: dict[str, str] = {}  # faults that are not over → the stage that shows them
         self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
         self._clock = clock
         self._step = resumed_step
@@ -195,7 +195,7 @@ class Monitor:
         _append(self._metrics_path, row)
         last = step == self.pace.total_steps
         if last or step % HEALTH_STEPS == 0 or "motion_energy" in row or None in row.values():
-            self._examine(stage)
+            self._examine(row)
         self._show(force=new_stage or last)
         return self.findings
 
@@ -214,24 +214,23 @@ class Monitor:
         _rewrite(self._metrics_path, rows)
         _rewrite(self._events_path, read_rows(self._events_path))
         self._rows = deque(rows, maxlen=_REMEMBERED_STEPS)
-        self.findings = []
+        self.findings, self._open = [], {}
         self._step, self._logged_at = step, self._clock()
         self._before_seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
 
-    def _examine(self, stage: str) -> None:
-        before = {finding.kind for finding in self.findings}
+    def _examine(self, row: Mapping[str, Any]) -> None:
         self.findings = health(list(self._rows))
         for finding in self.findings:
-            if finding.kind not in before:
+            if self._open.get(finding.kind) != row["stage"]:
                 self.say(f"health: {finding}.")
                 self.event("health", fault=finding.kind, level=finding.level, words=finding.words)
-                self._found_in[finding.kind] = stage
-        for kind in sorted(before - {finding.kind for finding in self.findings}):
-            if (
-                self._found_in.get(kind) == stage
-            ):  # what another stage left behind is not over, it is not looked for
+            self._open[finding.kind] = row["stage"]
+        for kind in sorted(self._open.keys() - {finding.kind for finding in self.findings}):
+            # What another stage left behind is not over because this one does not show it; previews all do.
+            if self._open[kind] == row["stage"] or ("motion" in kind and "motion_energy" in row):
                 self.say(f"health: {kind}: over.")
                 self.event("health", fault=kind, level="over")
+                del self._open[kind]
 
     def _show(self, force: bool) -> None:
         now = self._clock()
