@@ -78,8 +78,8 @@ def test_steps_are_as_many_as_asked(recipe, steps):
 def test_a_plan_in_steps_is_not_long_without_a_checkpoint(steps, every):
     windows = SimpleNamespace(spans=[Span(0, 100)])
     plan = make_plan(
-        None, RECIPES["gan"], None, windows, fps=25.0, model="auto", seed=0, steps=steps, seconds_left=None, mirror=False,
-        started=0.0,
+        None, RECIPES["gan"], None, windows, fps=25.0, model="auto", seed=0, steps=steps, seconds_left=None,
+        mirror=False, started=0.0,
     )  # fmt: skip
     assert plan.checkpoint_every == every
 
