@@ -501,6 +501,35 @@ def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
         assert np.abs(found.astype(int) - np.roll(three, -HALO, axis=0)).max() <= 1
 
 
+def test_a_long_clip_does_not_stay_where_the_footage_ends(generator, monkeypatch):
+    """Each window is planted as a shot that runs from 0 to 15 and ends: a clip goes through it again and again, on a
+    bridge and without a leap."""
+    if generator.record.model.encoder is False:
+        pytest.skip("gan makes its frames from noise")
+    sampler = generator.sampler
+    shape = sampler.model.latent_shape
+
+    def ramp(self, known, new, *rest):
+        assert known.shape[1] == 0, "a new beginning"
+        return torch.arange(float(new))[None, :, None, None, None].expand(1, new, *shape)
+
+    def bridged(self, known, given, *rest):
+        places = given.nonzero()[:, 0].numpy()
+        values = np.interp(np.arange(len(given)), places, known[0, given, 0, 0, 0].numpy())
+        return torch.from_numpy(values).float()[None, :, None, None, None].expand(1, -1, *shape)
+
+    monkeypatch.setattr(Sampler, "_denoise", ramp)
+    monkeypatch.setattr(Sampler, "_fill", bridged)
+    settings = SampleSettings(frames=400, fps=FPS)
+    keys = sampler._keys(settings, 4, torch.Generator().manual_seed(0), None)
+    found = torch.cat([next(keys) for _ in range(100)], 1)[0, :, 0, 0, 0].numpy()
+    steps = np.diff(found)
+    assert found[:13].tolist() == list(range(13))
+    assert (found < 6).mean() > 0.2
+    assert (steps > 0).mean() > 0.5
+    assert np.abs(steps).max() < 2
+
+
 @pytest.mark.parametrize("fps", [120, 150, 240])
 def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch):
     """Keyframes of fast footage are more than a window apart: the frame half way is made before those between."""

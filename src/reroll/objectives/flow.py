@@ -102,8 +102,12 @@ def given_mask(frames: int, rows: int, columns: int, generator: Generator) -> Te
 
     mask = torch.zeros(frames, rows, columns, dtype=torch.bool)
     kind, most = below(6), max(1, frames - 1)
-    if kind <= 2 or frames == 1:
+    if kind <= 1 or frames < 3:
         mask[: (1 + below(most)) if frames > 1 else 0] = True
+    elif kind == 2:  # both ends: what bridges two windows
+        free = 1 + below(min(frames - 2, frames // 2))
+        first = 1 + below(frames - free - 1)
+        mask[:first] = mask[first + free :] = True
     elif kind == 3:
         mask[frames - 1 - below(most - 1) :] = True
     elif kind == 4:

@@ -1,8 +1,9 @@
 """Sampler: a trained model → frames, in constant memory, one sample at a time.
 
-Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, the last ones of each window given to the
-next; then the same network in-betweens them to the frame rate asked for; then the Decoder runs over chunks with
-its halo. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut at
+Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
+it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
+runs over chunks with its halo. What goes on from given frames is denoised with the last keyframes of each window
+given to the next. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut at
 a place that moves from step to step, their velocities averaged. `gan` needs none of this: its frames are made from
 noise that is known at every time.
 
@@ -29,6 +30,8 @@ from reroll.recipes.gan import one_step
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
+GIVEN_KEYS, MOST_BRIDGING = 4, 6
+"""Keyframes given before those that bridge two windows, and how many these are at most."""
 CHUNK_FRAMES = 16
 
 
@@ -123,20 +126,50 @@ class Sampler:
         self, settings: SampleSettings, spacing: int, generator: Generator, given: Tensor | None
     ) -> Iterator[Tensor]:
         """Keyframes `1 1 Z h w` without end, `spacing` frames apart; given ones: only the last comes out."""
-        known, content = self._no_frames(), None
+        times = torch.arange(self.window_frames) * (spacing / settings.fps)
         if given is None:
-            content = self._content(settings, generator)
-        else:
-            known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
-            yield known[:, -1:]
+            yield from self._joined(times, settings, generator)
+            return
+        known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
+        yield known[:, -1:]
         while True:
-            new = self.window_frames - known.shape[1]
-            times = torch.arange(self.window_frames) * (spacing / settings.fps)
-            window = self._denoise(known, new, times, settings, generator, content)
-            content = None  # the frames that are given from now on show it
-            for index in range(known.shape[1], window.shape[1]):
-                yield window[:, index : index + 1]
+            window = self._denoise(
+                known, self.window_frames - known.shape[1], times, settings, generator, None
+            )
+            yield from window[:, known.shape[1] :].split(1, 1)
             known = window[:, -(self.window_frames // 2) :]
+
+    def _joined(self, times: Tensor, settings: SampleSettings, generator: Generator) -> Iterator[Tensor]:
+        """Keyframes of a new clip: windows of one content, each left near its end for where the next one, near its
+        beginning, is most like it (video textures, Schödl et al. 2000), with keyframes between to bridge what differs.
+
+        Windows that went on from each other would come to the last poses of the footage, after which no window of
+        training begins, and stay there (docs/log.md).
+        """
+        content = self._content(settings, generator)
+
+        def beginning() -> Tensor:
+            return self._denoise(self._no_frames(), self.window_frames, times, settings, generator, content)
+
+        window, at = beginning(), 0
+        if content is None:
+            assert self.model.content is not None
+            content = self.model.content(self.model.content.encode(window))
+        while True:
+            following = beginning()
+            leave, enter, between = _join(window[0], following[0], self.window_frames // 4)
+            yield from window[:, at : leave + 1].split(1, 1)
+            before = window[:, max(0, leave + 1 - GIVEN_KEYS) : leave + 1]
+            after = following[:, enter:][:, : self.window_frames - before.shape[1] - between]
+            gap = torch.zeros(1, between, *self.model.latent_shape, device=window.device)
+            given = torch.ones(before.shape[1] + between + after.shape[1], dtype=torch.bool)
+            given[before.shape[1] : before.shape[1] + between] = False
+            bridge = self._fill(
+                torch.cat([before, gap, after], 1), given, times[: len(given)], settings, generator,
+                max(1, settings.denoise_steps // 2),
+            )  # fmt: skip
+            yield from bridge[:, ~given].split(1, 1)
+            window, at = following, enter
 
     def _between(
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
@@ -324,6 +357,23 @@ class Sampler:
 
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.engine.device)
+
+
+def _join(window: Tensor, following: Tensor, ends: int) -> tuple[int, int, int]:
+    """Where to leave a window of keyframes `T Z h w`, among its last `ends`, and where to enter the following one,
+    among its first after the very first: where latents and their change differ least; and how many keyframes bridge
+    the rest at the windows' own pace."""
+    one, other = window.flatten(1), following.flatten(1)
+    leave = torch.arange(len(one) - ends, len(one), device=one.device)
+    enter = torch.arange(1, ends + 1, device=one.device)
+    apart = torch.cdist(one[leave], other[enter]).square()
+    turn = torch.cdist(one[leave] - one[leave - 1], other[enter] - other[enter - 1]).square()
+    best = int((apart + turn).argmin())
+    row, column = divmod(best, len(enter))
+    pace = torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median()
+    steps = float(apart[row, column].sqrt() / pace.clamp(min=1e-6))
+    between = min(MOST_BRIDGING, max(1, round(min(steps, 1e3)) - 1))
+    return int(leave[row]), int(enter[column]), between
 
 
 def _generator(seed: int) -> Generator:
