@@ -15,6 +15,7 @@ from reroll.parts.motion_prior import PATCH, MotionPrior
 
 GRID = STRIDE * PATCH
 CONTENT_WINDOWS, CONTENT_DIMENSIONS = 256, 16
+CONTENT_NEAREST = 24
 CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
@@ -70,6 +71,13 @@ class Content(nn.Module):
         if len(fitting) == 0:
             return None
         chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
+        noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
+        return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
+
+    def draw_near(self, code: Tensor, temperature: float, generator: Generator) -> Tensor:
+        """The code `1 k` of another window that shows much the same: of one of the training windows nearest to it."""
+        nearest = (self.codes - code).square().sum(1).cpu().argsort()[:CONTENT_NEAREST]
+        chosen = nearest[int(torch.randint(len(nearest), (1,), generator=generator))]
         noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
         return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
 

@@ -3,8 +3,8 @@
 Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
 it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
 runs over chunks with its halo. What goes on from given frames is denoised with the last keyframes of each window
-given to the next. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut at
-a place that moves from step to step, their velocities averaged. `gan` needs none of this: its frames are made from
+given to the next. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut
+at a place that moves from step to step, their velocities averaged. `gan` needs none of this: its frames are made from
 noise that is known at every time.
 
 A sample depends on its seed and settings only: each has its own generator and is computed with a batch of one.
@@ -146,17 +146,15 @@ class Sampler:
         Windows that went on from each other would come to the last poses of the footage, after which no window of
         training begins, and stay there (docs/log.md).
         """
-        content = self._content(settings, generator)
-
-        def beginning() -> Tensor:
-            return self._denoise(self._no_frames(), self.window_frames, times, settings, generator, content)
-
-        window, at = beginning(), 0
-        if content is None:
-            assert self.model.content is not None
-            content = self.model.content(self.model.content.encode(window))
+        content = self.model.content
+        assert content is not None
+        code = content.draw(settings.label, settings.temperature, generator)
+        window, at = self._beginning(times, settings, generator, code), 0
+        if code is None:
+            code = content.encode(window)
         while True:
-            following = beginning()
+            near = content.draw_near(code, settings.temperature, generator)
+            following = self._beginning(times, settings, generator, near)
             leave, enter, between = _join(window[0], following[0], self.window_frames // 4)
             yield from window[:, at : leave + 1].split(1, 1)
             before = window[:, max(0, leave + 1 - GIVEN_KEYS) : leave + 1]
@@ -170,6 +168,14 @@ class Sampler:
             )  # fmt: skip
             yield from bridge[:, ~given].split(1, 1)
             window, at = following, enter
+
+    def _beginning(
+        self, times: Tensor, settings: SampleSettings, generator: Generator, code: Tensor | None
+    ) -> Tensor:
+        """A window of keyframes of which nothing is known but its content's code."""
+        assert self.model.content is not None
+        content = None if code is None else self.model.content(code)
+        return self._denoise(self._no_frames(), self.window_frames, times, settings, generator, content)
 
     def _between(
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
