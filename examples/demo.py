@@ -4,6 +4,7 @@ It calls nothing but the public command line, and prints each command, so that i
 footage of your own. The clip comes inside a package that is located through its metadata, not imported.
 """
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def locate() -> Path:
 def reroll(*arguments: str | Path) -> None:
     """Run one command of ours, shown as a person would type it."""
     words = [str(argument) for argument in arguments]
-    print(f"\n$ reroll {' '.join(words)}", flush=True)
+    print(f"\n$ reroll {shlex.join(words)}", flush=True)
     program = shutil.which("reroll", path=str(Path(sys.executable).parent))
     if program is None:
         sys.exit("the `reroll` command is not installed beside this Python; run: make setup")
