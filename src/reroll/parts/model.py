@@ -16,6 +16,7 @@ from reroll.parts.motion_prior import PATCH, MotionPrior
 GRID = STRIDE * PATCH
 CONTENT_WINDOWS, CONTENT_DIMENSIONS = 256, 16
 CONTENT_NEAREST = 24
+"""Of the training windows, how many are so near to one that a clip may go over to them."""
 CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
@@ -65,19 +66,24 @@ class Content(nn.Module):
     def draw(self, label: int, temperature: float, generator: Generator) -> Tensor | None:
         """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise. None
         when no window has the label."""
-        fitting = torch.arange(CONTENT_WINDOWS)
-        if label >= 0:
-            fitting = (self.labels.cpu() == label).nonzero()[:, 0]
-        if len(fitting) == 0:
-            return None
-        chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
-        noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
-        return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
+        fitting = self._fitting(label)
+        return self._draw_from(fitting, temperature, generator) if len(fitting) else None
 
-    def draw_near(self, code: Tensor, temperature: float, generator: Generator) -> Tensor:
-        """The code `1 k` of another window that shows much the same: of one of the training windows nearest to it."""
-        nearest = (self.codes - code).square().sum(1).cpu().argsort()[:CONTENT_NEAREST]
-        chosen = nearest[int(torch.randint(len(nearest), (1,), generator=generator))]
+    def draw_near(self, code: Tensor, label: int, temperature: float, generator: Generator) -> Tensor:
+        """The code `1 k` of another window that shows much the same as one of `code` and `label` (-1: any): of one of
+        the training windows nearest to it, with the label where there are such."""
+        far = (self.codes - code).square().sum(1).cpu()
+        fitting = self._fitting(label)
+        fitting = fitting if len(fitting) else torch.arange(CONTENT_WINDOWS)
+        return self._draw_from(fitting[far[fitting].argsort()[:CONTENT_NEAREST]], temperature, generator)
+
+    def _fitting(self, label: int) -> Tensor:
+        """The numbers of the training windows with a label (-1: of all)."""
+        return torch.arange(CONTENT_WINDOWS) if label < 0 else (self.labels.cpu() == label).nonzero()[:, 0]
+
+    def _draw_from(self, fitting: Tensor, temperature: float, generator: Generator) -> Tensor:
+        """The code `1 k` of a random one of these training windows, and noise."""
+        chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
         noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
         return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
 

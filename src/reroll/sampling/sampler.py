@@ -152,11 +152,13 @@ class Sampler:
         window, at = self._beginning(times, settings, generator, code), 0
         if code is None:
             code = content.encode(window)
+        ends = self.window_frames // 4
         while True:
-            near = content.draw_near(code, settings.temperature, generator)
+            yield from window[:, at:-ends].split(1, 1)
+            near = content.draw_near(code, settings.label, settings.temperature, generator)
             following = self._beginning(times, settings, generator, near)
-            leave, enter, between = _join(window[0], following[0], self.window_frames // 4)
-            yield from window[:, at : leave + 1].split(1, 1)
+            leave, enter, between = _join(window[0], following[0], ends)
+            yield from window[:, -ends : leave + 1].split(1, 1)
             before = window[:, max(0, leave + 1 - GIVEN_KEYS) : leave + 1]
             after = following[:, enter:][:, : self.window_frames - before.shape[1] - between]
             gap = torch.zeros(1, between, *self.model.latent_shape, device=window.device)
