@@ -284,6 +284,8 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         _fail("stopped.", 128 + int(*stop.args or [signal.SIGINT]))
     except ImportError as error:
+        if (error.name or "").startswith("reroll"):
+            raise
         _fail(f"a package is missing or does not load ({error}); in a clone of reroll: pip install .", 1)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

@@ -85,7 +85,8 @@ def _footage(run: Path, record: RunRecord) -> Store:
         ) from None
     if store.fingerprint != record.fingerprint:
         raise CheckpointError(
-            f"{run}: the footage it is compared with has been changed since the training; bring back what it was."
+            f"{run}: the footage it is compared with is not what it was in training, or this version of reroll reads it"
+            " in another way; bring back what it was, or train again."
         )
     return store
 
@@ -168,7 +169,8 @@ def _commands(run: Path, record: RunRecord) -> list[str]:
     )
     folder = shlex.quote(str(run))
     what = f"reroll train {footage} --recipe {config.recipe} --size {config.size} --seed {config.seed}{extra}"
-    added = [row["minutes"] for row in read_rows(run / "events.jsonl") if row.get("kind") == "extended"]
+    extended = [row for row in read_rows(run / "events.jsonl") if row.get("kind") == "extended"]
+    added = [row["minutes"] for row in extended if not row.get("copied")]
     return [
         f"{what} {budget} -o {folder}",
         *(f"{what} {budget} -o {folder} --add-minutes {minutes:g}" for minutes in added),

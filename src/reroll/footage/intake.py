@@ -34,6 +34,9 @@ from reroll.footage.shots import (
     usual_gap,
 )
 
+MOST_REPEATED = 5.5
+"""How often each frame may be shown in a row, and the file be one of a lower rate; beyond it has stills."""
+
 
 @dataclass(frozen=True)
 class KnownFile:
@@ -134,8 +137,11 @@ class _Taken:
     def summary(self, declared_fps: float | None) -> dict[str, Any]:
         """The part of the file's index that decoding tells."""
         times = np.frombuffer(self._all_times, np.float64)
-        kept = np.asarray(self.times)  # a clip of 30 frames a second in a file of 60 has 30
-        usual = usual_gap(kept) or usual_gap(times) or 1 / (declared_fps or 25.0)
+        kept = np.asarray(self.times)
+        usual = usual_gap(times) or 1 / (declared_fps or 25.0)
+        repeated = usual_gap(kept)  # a clip of 30 frames a second in a file of 60 has 30
+        if usual < repeated <= MOST_REPEATED * usual:
+            usual = repeated
         shots = split_shots(np.asarray(self._indices), kept, self._cuts, self._dissolves.spans)
         return {
             "frames": len(self._indices),

@@ -138,7 +138,12 @@ def load(path: Path) -> Loaded:
 
 
 def load_newest(
-    root: Path, report: Report | None = None, *, finite_only: bool = False, planned_only: bool = False
+    root: Path,
+    report: Report | None = None,
+    *,
+    finite_only: bool = False,
+    planned_only: bool = False,
+    latest: int | None = None,
 ) -> Loaded | None:
     """The newest checkpoint that verifies, or None if there is none at all.
 
@@ -147,6 +152,7 @@ def load_newest(
         report: Is told, a line each, which newer ones were refused and why.
         finite_only: Pass over those marked as not finite.
         planned_only: Pass over those that a signal or the clock made.
+        latest: Pass over those of later steps.
 
     Raises:
         CheckpointError: There are checkpoints, but not one of them verifies.
@@ -160,6 +166,8 @@ def load_newest(
                 refusals.append(str(error))
             continue
         if (finite_only and not loaded.finite) or (planned_only and not loaded.planned):
+            continue
+        if latest is not None and loaded.step > latest:
             continue
         if report:
             for refusal in refusals:

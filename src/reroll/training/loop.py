@@ -19,6 +19,7 @@ from reroll.errors import CheckpointError, DivergedError, InterruptedRun
 from reroll.footage import Inspection
 from reroll.training import checkpoint
 from reroll.training.budget import CHECKPOINT_SECONDS, replan
+from reroll.training.health import SHORT_STEPS
 from reroll.training.latents import StoppedError
 from reroll.training.lock import lock_run
 from reroll.training.preparation import check_same, prepare
@@ -108,7 +109,7 @@ def _steps(session: Session) -> None:
             step=step, stage=trainer.stage_name, frames_seen=session.frames_seen, **logged, **measured
         )
         if exploded := next((finding.words for finding in findings if finding.kind == "explosion"), None):
-            step = _roll_back(session, step - 1, exploded)
+            step = _roll_back(session, step - 1, exploded, began=step - SHORT_STEPS)
             continue
         planned = last or step % trainer.plan.checkpoint_every == 0
         if planned or session.stop_signal or session.unsaved_seconds > MOST_UNSAVED_SECONDS:
@@ -148,8 +149,9 @@ def _apply_plan_changes(session: Session, step: int) -> None:
     session.set_stages(stages)
 
 
-def _roll_back(session: Session, step: int, fault: str) -> int:
-    """Back to the last good state, without the batch that broke it and at half the rate; the step to go on from."""
+def _roll_back(session: Session, step: int, fault: str, began: int | None = None) -> int:
+    """Back to the last good state, if there is one to before the fault `began`, without the batch that broke it and at
+    half the rate; the step to go on from."""
     trainer, monitor = session.trainer, session.monitor
     session.skipped.add(step)
     if len(session.skipped) >= MOST_ROLLBACKS:
@@ -159,7 +161,11 @@ def _roll_back(session: Session, step: int, fault: str) -> int:
             f"training broke down {MOST_ROLLBACKS} times, the last at step {step} ({fault}); the last good"
             f" checkpoint is kept in {session.run}. Look at the footage with `reroll inspect`, or use --precision fp32."
         )
-    loaded = checkpoint.load_newest(session.checkpoints, finite_only=True, planned_only=True)
+    loaded = None
+    for latest in (began, None):
+        loaded = loaded or checkpoint.load_newest(
+            session.checkpoints, finite_only=True, planned_only=True, latest=latest
+        )
     if loaded is None:
         raise CheckpointError(
             f"{session.run}: no good checkpoint to go back to; train again into another -o."

@@ -51,7 +51,7 @@ class Pace:
         self.stages = list(stages)
         self._recent: deque[float] = deque(maxlen=_RATE_STEPS)
         self._extra_seconds, self._steps, self._stage = 0.0, 0, ""
-        self._stage_seconds = 0.0
+        self._settled_seconds, self._settled_steps = 0.0, 0
         self._slower = 1.0
         """How many times longer than planned the stages before took."""
 
@@ -66,13 +66,15 @@ class Pace:
             self._slower = self._factor()
             self._recent.clear()
             self._extra_seconds, self._steps, self._stage = 0.0, 0, stage
-            self._stage_seconds = 0.0
+            self._settled_seconds, self._settled_steps = 0.0, 0
         each = seconds / steps
         if len(self._recent) >= 3 and each > 3 * (usual := median(self._recent)):
             self._extra_seconds += (each - usual) * steps
             each = usual
+        if len(self._recent) >= 3:  # the first steps warm caches up
+            self._settled_seconds += each * steps
+            self._settled_steps += steps
         self._recent.extend([each] * min(steps, _RATE_STEPS))
-        self._stage_seconds += each * steps
         self._steps += steps
 
     def seconds_per_step(self) -> float | None:
@@ -109,8 +111,8 @@ class Pace:
         """How many times longer than planned this stage's steps take, of late or all of them: one slow minute says
         nothing about stages of another kind. The stages before count as ten steps."""
         measured = self.seconds_per_step()
-        if measured is not None and not recent:
-            measured = (self._stage_seconds + self._extra_seconds) / self._steps
+        if self._settled_steps > _RATE_STEPS and not recent:
+            measured = (self._settled_seconds + self._extra_seconds) / self._settled_steps
         planned = next((stage.seconds_per_step for stage in self.stages if stage.name == self._stage), None)
         if measured is None or not planned:
             return self._slower

@@ -69,7 +69,7 @@ def prepare(
         # not the store: `train` is to mirror as `inspect` says
         seen = seen or inspect_footage(config.footage)
         notes.append(seen.mirror_reason)
-        mirror = seen.mirror
+        mirror = seen.mirror if like is None else like.plan.mirror
     else:
         mirror = old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
@@ -92,7 +92,10 @@ def _session(
     """Networks, new or put back, and where the run stands."""
     trainer = Trainer(engine, RECIPES[config.recipe], record.model, windows, record.plan, config.seed)
     trainer.started_from = config.init is not None
-    loaded = _put_back(trainer, run, console) if (run / "run.json").exists() else None
+    begun = (run / "run.json").exists()
+    if not begun:  # what a start that came to nothing left behind
+        (run / "events.jsonl").unlink(missing_ok=True)
+    loaded = _put_back(trainer, run, console) if begun else None
     if loaded is None:
         if config.init is not None:
             _start_from(trainer, Path(config.init))
@@ -103,7 +106,7 @@ def _session(
         run, record, trainer, monitor, _preview_windows(windows, parts), None,
         state.get("elapsed_seconds", 0.0), started, state.get("frames_seen", 0),
     )  # fmt: skip
-    if loaded is None and not events(run, "planned"):
+    if not begun:
         _plan_is_known(session, config)
     session.replay_events()
     if add_minutes is not None and not _is_added(run, add_minutes):
@@ -119,9 +122,8 @@ def _plan_is_known(session: Session, config: TrainingConfig) -> None:
     session.monitor.event("planned", plan=session.record.plan.model_dump())
     if config.like is not None:
         for row in events(Path(config.like), "replan", "extended"):
-            session.monitor.event(
-                **{name: value for name, value in row.items() if name not in ("at", "step")}
-            )
+            kept = {name: value for name, value in row.items() if name not in ("at", "step")}
+            session.monitor.event(**kept | {"copied": True})
 
 
 def _put_back(trainer: Trainer, run: Path, console: Console) -> checkpoint.Loaded | None:
@@ -164,9 +166,10 @@ def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
     if old is None:
         return Engine.start(config.device, config.precision, config.threads, config.seed)
     threads = config.threads or int(old.engine["threads"])
-    engine = Engine.start(config.device, str(old.engine["precision"]), threads, config.seed)
+    precision = str(old.engine["precision"]) if config.precision == "auto" else config.precision
+    engine = Engine.start(config.device, precision, threads, config.seed)
     now = engine.describe()
-    for key in ("torch", "device", "cpu", "threads"):
+    for key in ("torch", "device", "precision", "cpu", "threads"):
         if now[key] != old.engine[key]:
             engine.notes.append(
                 f"{key} was {old.engine[key]} and is {now[key]}: not bit for bit as it would have been there"
@@ -272,4 +275,5 @@ def _add(session: Session, minutes: float) -> None:
 def _is_added(run: Path, minutes: float) -> bool:
     """Whether so many minutes were added and then stopped: the same command again goes on with them."""
     rows = events(run, "extended", "finished")
-    return bool(rows) and rows[-1]["kind"] == "extended" and rows[-1]["minutes"] == minutes
+    last = rows[-1] if rows else {}
+    return last.get("kind") == "extended" and last["minutes"] == minutes and not last.get("copied")
