@@ -122,9 +122,9 @@ def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(label):
     )
     fitting = content.codes if label < 0 else content.codes[content.labels == label]
     far = torch.cdist(code, fitting)[0].sort().values
-    assert torch.cdist(code, near).max() <= far[CONTENT_NEAREST - 1] + 1e-5
+    assert torch.cdist(code, near).max() <= far[CONTENT_NEAREST - 1] + 1e-3
     assert len(torch.cdist(near, fitting).argmin(1).unique()) > 8
-    assert torch.cdist(near, fitting).min(1).values.max() < 1e-5
+    assert torch.cdist(near, fitting).min(1).values.max() < 1e-3
 
 
 def test_windows_that_are_all_the_same_have_a_content_too():
