@@ -20,6 +20,7 @@ from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training.machine import cache_dir
 from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord
+from reroll.training.session import events
 
 MOST_WINDOWS, MOST_REBUILT = 256, 8
 SAMPLE_SECONDS, LOOP_SECONDS = 6.0, 3.0
@@ -60,8 +61,7 @@ def write_report(
                                "seeds": f"0-{samples - 1}"}},
         fps=record.fps, samples=made, train_windows=train, heldout_windows=heldout, split_reason=record.split,
         metrics=read_rows(run / "metrics.jsonl"), events=read_rows(run / "events.jsonl"),
-        health=[f"{row['fault']}: {row['words']}" for row in read_rows(run / "events.jsonl")
-                if row.get("kind") == "health" and "words" in row],
+        health=[f"{row['fault']}: {row['words']}" for row in events(run, "health") if "words" in row],
         footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
         commands=_commands(run, record), loop=_sample(sampler, looped, 0), rebuilt=rebuilt, rebuilt_of=rebuilt_of,
         places=places, searched=_searched(trained_on, frames, mirrored=record.plan.mirror),
@@ -169,8 +169,7 @@ def _commands(run: Path, record: RunRecord) -> list[str]:
     )
     folder = shlex.quote(str(run))
     what = f"reroll train {footage} --recipe {config.recipe} --size {config.size} --seed {config.seed}{extra}"
-    extended = [row for row in read_rows(run / "events.jsonl") if row.get("kind") == "extended"]
-    added = [row["minutes"] for row in extended if not row.get("copied")]
+    added = [row["minutes"] for row in events(run, "extended") if not row.get("copied")]
     return [
         f"{what} {budget} -o {folder}",
         *(f"{what} {budget} -o {folder} --add-minutes {minutes:g}" for minutes in added),

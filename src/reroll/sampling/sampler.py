@@ -159,7 +159,7 @@ class Sampler:
             following = self._beginning(times, settings, generator, near)
             leave, enter, between = _join(window[0], following[0], ends)
             yield from window[:, -ends : leave + 1].split(1, 1)
-            before = window[:, max(0, leave + 1 - GIVEN_KEYS) : leave + 1]
+            before = window[:, leave + 1 - GIVEN_KEYS : leave + 1]
             after = following[:, enter:][:, : self.window_frames - before.shape[1] - between]
             gap = torch.zeros(1, between, *self.model.latent_shape, device=window.device)
             given = torch.ones(before.shape[1] + between + after.shape[1], dtype=torch.bool)
