@@ -24,7 +24,7 @@ from reroll.export.media import read_record as read_output_record
 from reroll.footage import probe, read_clip
 from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler, SampleSettings, _closing
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
 from reroll.training.monitor import read_rows
@@ -501,33 +501,66 @@ def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
         assert np.abs(found.astype(int) - np.roll(three, -HALO, axis=0)).max() <= 1
 
 
-def test_a_long_clip_does_not_stay_where_the_footage_ends(generator, monkeypatch):
-    """Each window is planted as a shot that runs from 0 to 15 and ends: a clip goes through it again and again, on a
-    bridge and without a leap."""
+def planted_keys(generator, monkeypatch, *, given=None, count=100, beginnings=0.0):
+    """Keyframes of a clip, as numbers, where each window is planted as a shot that runs from 0 up (after the first,
+    from `beginnings`), or on from what it is given, and bridges are straight lines."""
     if generator.record.model.encoder is False:
         pytest.skip("gan makes its frames from noise")
     sampler = generator.sampler
     shape = sampler.model.latent_shape
+    starts = iter([0.0] if given is None else [])
+
+    def latents(values, batch=1):
+        return torch.as_tensor(values).float()[None, :, None, None, None].expand(batch, -1, *shape)
 
     def ramp(self, known, new, *rest):
-        assert known.shape[1] == 0, "a new beginning"
-        return torch.arange(float(new))[None, :, None, None, None].expand(1, new, *shape)
+        begin = float(known[0, -1, 0, 0, 0]) + 1 if known.shape[1] else next(starts, beginnings)
+        return torch.cat([known, latents(begin + np.arange(new), len(known))], 1)
 
     def bridged(self, known, given, *rest):
         places = given.nonzero()[:, 0].numpy()
-        values = np.interp(np.arange(len(given)), places, known[0, given, 0, 0, 0].numpy())
-        return torch.from_numpy(values).float()[None, :, None, None, None].expand(1, -1, *shape)
+        return latents(np.interp(np.arange(len(given)), places, known[0, given, 0, 0, 0].numpy()))
 
     monkeypatch.setattr(Sampler, "_denoise", ramp)
     monkeypatch.setattr(Sampler, "_fill", bridged)
-    settings = SampleSettings(frames=400, fps=FPS)
-    keys = sampler._keys(settings, 4, torch.Generator().manual_seed(0), None)
-    found = torch.cat([next(keys) for _ in range(100)], 1)[0, :, 0, 0, 0].numpy()
+    keys = sampler._keys(
+        SampleSettings(frames=400, fps=FPS), 4, torch.Generator().manual_seed(0),
+        None if given is None else latents(given),
+    )  # fmt: skip
+    return torch.cat([next(keys) for _ in range(count)], 1)[0, :, 0, 0, 0].numpy()
+
+
+def test_a_long_clip_does_not_stay_where_the_footage_ends(generator, monkeypatch):
+    """It goes through the shot again and again, on a bridge and without a leap."""
+    found = planted_keys(generator, monkeypatch)
     steps = np.diff(found)
-    assert found[:13].tolist() == list(range(13))
+    assert found[:9].tolist() == list(range(9))
     assert (found < 6).mean() > 0.2
     assert (steps > 0).mean() > 0.5
     assert np.abs(steps).max() < 2
+
+
+def test_a_take_goes_on_from_its_last_frame_and_does_not_stay_where_the_footage_ends(generator, monkeypatch):
+    found = planted_keys(generator, monkeypatch, given=np.arange(33) / 4)
+    steps = np.diff(found)
+    assert found[:5].tolist() == [8, 9, 10, 11, 12]
+    assert (found < 6).mean() > 0.2
+    assert np.abs(steps).max() < 2.5
+
+
+def test_where_nothing_is_alike_a_window_goes_on_from_the_one_before(generator, monkeypatch):
+    found = planted_keys(generator, monkeypatch, beginnings=1000.0)
+    assert found.tolist() == list(range(100))
+
+
+def test_a_loop_is_left_where_it_is_most_like_its_beginning():
+    """A walk that is at its fifth place again after twenty keyframes, and nowhere else near where it was."""
+    walk = torch.randn(35, 64, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    back = 2 * walk[4] - walk[5] - walk[22]
+    walk += ((torch.arange(35) - 4) / 18).clamp(0, 1)[:, None] * back
+    assert _closing(walk[:, :, None, None], 20) == (4, 1)
+    onwards = torch.arange(20.0)[:, None, None, None].expand(-1, 4, 2, 2)
+    assert _closing(onwards, 20) == (0, 6), "the longest bridge hurries least"
 
 
 @pytest.mark.parametrize("fps", [120, 150, 240])

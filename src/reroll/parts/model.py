@@ -15,8 +15,6 @@ from reroll.parts.motion_prior import PATCH, MotionPrior
 
 GRID = STRIDE * PATCH
 CONTENT_WINDOWS, CONTENT_DIMENSIONS = 256, 16
-CONTENT_NEAREST = 24
-"""Of the training windows, how many are so near to one that a clip may go over to them."""
 CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
@@ -69,13 +67,15 @@ class Content(nn.Module):
         fitting = self._fitting(label)
         return self._draw_from(fitting, temperature, generator) if len(fitting) else None
 
-    def draw_near(self, code: Tensor, label: int, temperature: float, generator: Generator) -> Tensor:
-        """The code `1 k` of another window that shows much the same as one of `code` and `label` (-1: any): of one of
-        the training windows nearest to it, with the label where there are such."""
+    def draw_near(
+        self, code: Tensor, label: int, temperature: float, generator: Generator, nearest: int
+    ) -> Tensor:
+        """The code `1 k` of another window: of one of so many training windows `nearest` to `code`, with the label (-1:
+        any) where there are such."""
         far = (self.codes - code).square().sum(1).cpu()
         fitting = self._fitting(label)
         fitting = fitting if len(fitting) else torch.arange(CONTENT_WINDOWS)
-        return self._draw_from(fitting[far[fitting].argsort()[:CONTENT_NEAREST]], temperature, generator)
+        return self._draw_from(fitting[far[fitting].argsort()[:nearest]], temperature, generator)
 
     def _fitting(self, label: int) -> Tensor:
         """The numbers of the training windows with a label (-1: of all)."""

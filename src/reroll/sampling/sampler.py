@@ -2,10 +2,9 @@
 
 Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
 it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
-runs over chunks with its halo. What goes on from given frames is denoised with the last keyframes of each window
-given to the next. A *loop* is a closed ring of keyframes: every denoising step covers it with overlapping windows, cut
-at a place that moves from step to step, their velocities averaged. `gan` needs none of this: its frames are made from
-noise that is known at every time.
+runs over chunks with its halo. What goes on from given frames begins with a window that they are the first half of. A
+*loop* is a clip that is left where it is most like its own beginning, and bridged to that. `gan` needs none of this:
+its frames are made from noise that is known at every time.
 
 A sample depends on its seed and settings only: each has its own generator and is computed with a batch of one.
 """
@@ -14,14 +13,14 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from reroll.config import SampleOptions
-from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise, guided, schedule
+from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -32,6 +31,10 @@ from reroll.training.engine import Engine
 GIVEN_FINE = 3
 GIVEN_KEYS, MOST_BRIDGING = 4, 6
 """Keyframes given before those that bridge two windows, and how many these are at most."""
+NEAREST = 24, 72, 256
+"""What may follow a window: a new one of a content among so many of the nearest."""
+FARTHEST = 2.0
+"""How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
 CHUNK_FRAMES = 16
 
 
@@ -127,57 +130,76 @@ class Sampler:
     ) -> Iterator[Tensor]:
         """Keyframes `1 1 Z h w` without end, `spacing` frames apart; given ones: only the last comes out."""
         times = torch.arange(self.window_frames) * (spacing / settings.fps)
-        if given is None:
-            yield from self._joined(times, settings, generator)
-            return
-        known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
-        yield known[:, -1:]
-        while True:
-            window = self._denoise(
-                known, self.window_frames - known.shape[1], times, settings, generator, None
-            )
-            yield from window[:, known.shape[1] :].split(1, 1)
-            known = window[:, -(self.window_frames // 2) :]
+        known = self._no_frames()
+        if given is not None:
+            known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
+            yield known[:, -1:]
+        yield from self._joined(times, settings, generator, known)
 
-    def _joined(self, times: Tensor, settings: SampleSettings, generator: Generator) -> Iterator[Tensor]:
-        """Keyframes of a new clip: windows of one content, each left near its end for where the next one, near its
-        beginning, is most like it (video textures, Schödl et al. 2000), with keyframes between to bridge what differs.
+    def _joined(
+        self, times: Tensor, settings: SampleSettings, generator: Generator, known: Tensor
+    ) -> Iterator[Tensor]:
+        """Keyframes of a new clip, or those that go on from `known`: windows of one content, each left near its end for
+        where the next one, near its beginning, is most like it (video textures, Schödl et al. 2000), with keyframes
+        between to bridge what differs; where that is too much, a window goes on from the one before.
 
-        Windows that went on from each other would come to the last poses of the footage, after which no window of
-        training begins, and stay there (docs/log.md).
+        Windows that always went on from each other would come to the last poses of the footage, after which no window
+        of training begins, and stay there (docs/log.md).
         """
         content = self.model.content
         assert content is not None
-        code = content.draw(settings.label, settings.temperature, generator)
-        window, at = self._beginning(times, settings, generator, code), 0
+        if at := known.shape[1]:
+            code = None
+            window = self._denoise(known, self.window_frames - at, times, settings, generator, None)
+        else:
+            code = content.draw(settings.label, settings.temperature, generator)
+            window = self._beginning(times, settings, generator, code)
         if code is None:
             code = content.encode(window)
-        ends = self.window_frames // 4
+        half, first = self.window_frames // 2, self.window_frames // 4
         while True:
-            yield from window[:, at:-ends].split(1, 1)
-            near = content.draw_near(code, settings.label, settings.temperature, generator)
-            following = self._beginning(times, settings, generator, near)
-            leave, enter, between = _join(window[0], following[0], ends)
-            yield from window[:, -ends : leave + 1].split(1, 1)
-            before = window[:, leave + 1 - GIVEN_KEYS : leave + 1]
-            after = following[:, enter:][:, : self.window_frames - before.shape[1] - between]
-            gap = torch.zeros(1, between, *self.model.latent_shape, device=window.device)
-            given = torch.ones(before.shape[1] + between + after.shape[1], dtype=torch.bool)
-            given[before.shape[1] : before.shape[1] + between] = False
-            bridge = self._fill(
-                torch.cat([before, gap, after], 1), given, times[: len(given)], settings, generator,
-                max(1, settings.denoise_steps // 2),
-            )  # fmt: skip
-            yield from bridge[:, ~given].split(1, 1)
+            earliest = max(half, at + first)
+            yield from window[:, at:earliest].split(1, 1)
+            near = [
+                content.draw_near(code, settings.label, settings.temperature, generator, nearest)
+                for nearest in NEAREST
+            ]
+            beginnings = self._beginning(times, settings, generator, torch.cat(near))
+            join = _join(window[0], beginnings, earliest, first)
+            if join is None:
+                yield from window[:, earliest:].split(1, 1)
+                window, at = self._denoise(window[:, -half:], half, times, settings, generator, None), half
+                continue
+            yield from window[:, earliest : join.leave + 1].split(1, 1)
+            following, enter = beginnings[join.following :][:1], join.enter
+            yield from self._bridge(
+                window[:, : join.leave + 1], join.between, following[:, enter:], times, settings, generator
+            ).split(1, 1)
             window, at = following, enter
 
     def _beginning(
-        self, times: Tensor, settings: SampleSettings, generator: Generator, code: Tensor | None
+        self, times: Tensor, settings: SampleSettings, generator: Generator, codes: Tensor | None
     ) -> Tensor:
-        """A window of keyframes of which nothing is known but its content's code."""
+        """A window of keyframes for each of the contents' codes, of which nothing else is known (None: not even that,
+        one window)."""
         assert self.model.content is not None
-        content = None if code is None else self.model.content(code)
-        return self._denoise(self._no_frames(), self.window_frames, times, settings, generator, content)
+        content = None if codes is None else self.model.content(codes)
+        nothing = self._no_frames(1 if codes is None else len(codes))
+        return self._denoise(nothing, self.window_frames, times, settings, generator, content)
+
+    def _bridge(
+        self, before: Tensor, between: int, after: Tensor, times: Tensor, settings: SampleSettings,
+        generator: Generator,
+    ) -> Tensor:  # fmt: skip
+        """`between` keyframes from the end of the keyframes `before` to the beginning of those `after`."""
+        before = before[:, -GIVEN_KEYS:]
+        after = after[:, : self.window_frames - before.shape[1] - between]
+        gap = torch.zeros(1, between, *self.model.latent_shape, device=before.device)
+        given = torch.ones(before.shape[1] + between + after.shape[1], dtype=torch.bool)
+        given[before.shape[1] : before.shape[1] + between] = False
+        known = torch.cat([before, gap, after], 1)
+        steps = max(1, settings.denoise_steps // 2)
+        return self._fill(known, given, times[: len(given)], settings, generator, steps)[:, ~given]
 
     def _between(
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
@@ -218,7 +240,7 @@ class Sampler:
     ) -> Tensor:  # fmt: skip
         """`known` frames followed by `new` ones."""
         count = known.shape[1] + new
-        padded = torch.zeros(1, count, *self.model.latent_shape, device=known.device)
+        padded = torch.zeros(len(known), count, *self.model.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
         given = torch.arange(count) < known.shape[1]
         return self._fill(padded, given, times, settings, generator, settings.denoise_steps, content)
@@ -233,14 +255,14 @@ class Sampler:
         steps: int,
         content: Tensor | None = None,
     ) -> Tensor:
-        """Denoise the frames of `1 T Z h w` that are not `given` (`T` bool)."""
+        """Denoise the frames of `B T Z h w` that are not `given` (`T` bool)."""
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         with self.engine.autocast():
             return denoise(
-                self.model.motion_prior, noise, self._to(times.float()[None]),
-                self._to(torch.tensor([settings.label])), steps=steps,
-                given=self._to(given)[None, :, None, None].expand(1, -1, rows, columns), known=known,
+                self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
+                self._to(torch.full((len(known),), settings.label)), steps=steps,
+                given=self._to(given)[None, :, None, None].expand(len(known), -1, rows, columns), known=known,
                 guidance=settings.guidance, content=content, logits=GIVEN_RANGE if bool(given.any()) else FREE_RANGE,
             )  # fmt: skip
 
@@ -249,7 +271,7 @@ class Sampler:
     def _looped(self, settings: SampleSettings) -> Iterator[Tensor]:
         """Fine latents of a ring of `settings.frames` frames."""
         generator = _generator(settings.seed)
-        count = max(2, math.ceil(settings.frames / settings.fps / self.key_gap_seconds - 1e-3))
+        count = max(4, math.ceil(settings.frames / settings.fps / self.key_gap_seconds - 1e-3))
         places = [round(i * settings.frames / count) for i in range(count)]
         keys = self._ring(count, settings, generator)
         past = head = self._no_frames()
@@ -265,35 +287,14 @@ class Sampler:
             head = torch.cat([head, piece], 1)[:, : GIVEN_FINE + 1]
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
-        """A closed ring of keyframes `1 count Z h w`."""
-        length = min(self.window_frames, count, count // 2 + 2)
-        gap = settings.frames / settings.fps / count
-        times = self._to((torch.arange(length) * gap).float()[None])
-        ring = self.engine.noise((1, count, *self.model.latent_shape), generator) * settings.temperature
-        content = self._content(settings, generator)
-        rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
-        weights = self._to(torch.hann_window(length + 2, periodic=False)[1:-1])[None, :, None, None, None]
-        label = self._to(torch.tensor([settings.label]))
-        for now, after in pairwise(schedule(2 * settings.denoise_steps).tolist()):
-            offset = int(torch.randint(count, (1,), generator=generator))
-            total, weight = torch.zeros_like(ring), torch.zeros(1, count, 1, 1, 1, device=ring.device)
-            levels = torch.full((1, length, rows, columns), now, device=ring.device)
-            for start in range(0, count, max(1, length // 2)):
-                place = (torch.arange(length) + start + offset) % count
-                with self.engine.autocast():
-                    velocity = guided(
-                        self.model.motion_prior,
-                        ring[:, place],
-                        levels,
-                        times,
-                        label,
-                        settings.guidance,
-                        content,
-                    )
-                total[:, place] += velocity * weights
-                weight[:, place] += weights
-            ring = ring + (after - now) * total / weight
-        return ring
+        """A closed ring of keyframes `1 count Z h w`: those of a new clip, left where they are most like those at its
+        beginning, and a bridge from there to the beginning."""
+        times = torch.arange(self.window_frames) * (settings.frames / settings.fps / count)
+        keys = self._joined(times, settings, generator, self._no_frames())
+        clip = torch.cat(list(islice(keys, count + self.window_frames - 1)), 1)
+        start, between = _closing(clip[0], count)
+        clip = clip[:, start : start + count - between]
+        return torch.cat([clip, self._bridge(clip, between, clip, times, settings, generator)], 1)
 
     # `gan`
 
@@ -346,13 +347,6 @@ class Sampler:
             frames = self.model.decode(latents)[0]
         return self.engine.pixels(frames)
 
-    def _content(self, settings: SampleSettings, generator: Generator) -> Tensor | None:
-        """What a new clip shows, `1 Z h w`; None, which the MotionPrior knows, for a label too rare to have one."""
-        content = self.model.content
-        assert content is not None
-        code = content.draw(settings.label, settings.temperature, generator)
-        return None if code is None else content(code)
-
     def _spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next; a number that can be halved until a window holds them."""
         spacing, halvings = max(1, int(self.key_gap_seconds * fps + 1e-6)), 0
@@ -360,28 +354,56 @@ class Sampler:
             halvings += 1
         return spacing >> halvings << halvings
 
-    def _no_frames(self) -> Tensor:
-        return torch.zeros(1, 0, *self.model.latent_shape, device=self.engine.device)
+    def _no_frames(self, batch: int = 1) -> Tensor:
+        return torch.zeros(batch, 0, *self.model.latent_shape, device=self.engine.device)
 
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.engine.device)
 
 
-def _join(window: Tensor, following: Tensor, ends: int) -> tuple[int, int, int]:
-    """Where to leave a window of keyframes `T Z h w`, among its last `ends`, and where to enter the following one,
-    among its first after the very first: where latents and their change differ least; and how many keyframes bridge
-    the rest at the windows' own pace."""
-    one, other = window.flatten(1), following.flatten(1)
-    leave = torch.arange(len(one) - ends, len(one), device=one.device)
-    enter = torch.arange(1, ends + 1, device=one.device)
-    apart = torch.cdist(one[leave], other[enter]).square()
-    turn = torch.cdist(one[leave] - one[leave - 1], other[enter] - other[enter - 1]).square()
-    best = int((apart + turn).argmin())
-    row, column = divmod(best, len(enter))
-    pace = torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median()
-    steps = float(apart[row, column].sqrt() / pace.clamp(min=1e-6))
-    between = min(MOST_BRIDGING, max(1, round(min(steps, 1e3)) - 1))
-    return int(leave[row]), int(enter[column]), between
+@dataclass(frozen=True)
+class Join:
+    """Where one window of keyframes is left and which following one is entered where; how many bridge the way."""
+
+    following: int
+    leave: int
+    enter: int
+    between: int
+
+
+def _join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join | None:
+    """How to get from a window of keyframes `T Z h w`, left at `earliest` or later, into one of the following
+    `N T Z h w`, entered among its `first` after the very first: where latents and their change differ least, in as
+    many steps as that is at the windows' own pace. None where it is far, against what is seen in one window."""
+    one, others = window.flatten(1), following.flatten(2)
+    leave = torch.arange(earliest, len(one), device=one.device)
+    apart = torch.cdist(one[leave], others[:, 1 : first + 1]).square()
+    turns = torch.cdist(one[leave] - one[leave - 1], others[:, 1 : first + 1] - others[:, :first]).square()
+    chosen, row, column = np.unravel_index(int((apart + turns).argmin()), apart.shape)
+    other = others[chosen]
+    way = float(apart[chosen, row, column].sqrt())
+    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, other)):
+        return None
+    pace = float(torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median().clamp(min=1e-6))
+    between = min(MOST_BRIDGING, max(1, round(min(way / pace, 1e3)) - 1))
+    return Join(int(chosen), earliest + int(row), 1 + int(column), between)
+
+
+def _closing(clip: Tensor, count: int) -> tuple[int, int]:
+    """Where in keyframes `T Z h w` a ring of `count` begins, and how many of them, its last, bridge the way from those
+    before to its beginning: the fewest that do not hurry, or those that hurry least."""
+    flat = clip.flatten(1)
+    change = flat.diff(dim=0)
+    pace = float(change.norm(dim=1).median().clamp(min=1e-6))
+    ways = []
+    for start in range(len(flat) - count + 1):
+        for between in range(1, min(MOST_BRIDGING, count - 2) + 1):
+            last = start + count - between - 1
+            apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
+            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
+            ways.append((max(1.0, steps / (between + 1)), between, start))
+    _, between, start = min(ways)
+    return start, between
 
 
 def _generator(seed: int) -> Generator:
