@@ -159,13 +159,27 @@ def test_what_is_given_stays(seed, steps):
     mask = given_mask(5, 2, 2, generator(seed))[None]
     wild, _ = pair((1, 5, 2, 2), seed=seed + 1)
     seen = []
-    found = denoise(constant(wild, seen), noise, TIMES, NONE, steps=steps, given=mask, known=known)
+    found = denoise(
+        constant(wild, seen), noise, TIMES, NONE, steps=steps, known=known, highest=(~mask).float()
+    )
     held = expand_levels(mask.float(), known).bool().expand_as(known)
     assert torch.equal(found[held], known[held])
     torch.testing.assert_close(found[~held], (noise - wild)[~held], rtol=1e-4, atol=1e-4)
     for x, levels, _ in seen:
         assert torch.equal(x[held], known[held])
         assert torch.equal(levels == 0, mask)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4, 0.9])
+def test_what_begins_below_the_highest_level_changes_as_little(level):
+    known, noise = pair((1, 5, 2, 2))
+    highest = torch.ones(1, 5, 1, 1)
+    highest[:, 2] = level
+    seen = []
+    found = denoise(constant(noise, seen), noise, TIMES, NONE, steps=6, known=known, highest=highest)
+    torch.testing.assert_close(found[:, 2], (1 - level) * known[:, 2], rtol=1e-4, atol=1e-5)
+    for _, levels, _ in seen:
+        assert float(levels[0, 2]) == pytest.approx(min(level, float(levels[0, 0])))
 
 
 def test_guidance_pushes_away_from_the_unlabelled():

@@ -162,8 +162,8 @@ def denoise(
     labels: Tensor,
     *,
     steps: int,
-    given: Tensor | None = None,
     known: Tensor | None = None,
+    highest: Tensor | None = None,
     guidance: float = 1.0,
     content: Tensor | None = None,
     logits: tuple[float, float] = FREE_RANGE,
@@ -171,21 +171,24 @@ def denoise(
 ) -> Tensor:
     """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
 
-    `given` (`B T h/2 w/2` bool) marks tokens that are held at `known` (`B T Z h w`) at level 0; `content`
-    (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of neither label
-    nor content (classifier-free guidance, Ho & Salimans 2022).
+    `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
+    noise: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
+    `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
+    neither label nor content (classifier-free guidance, Ho & Salimans 2022).
     """
     batch, frames, _, height, width = noise.shape
-    free = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)
-    if given is not None:
-        free = free * (~given).float()
-    keep = expand_levels(free, noise)
-    x = noise if known is None else keep * noise + (1 - keep) * known
+    if highest is None or known is None:
+        highest, known = (
+            torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device),
+            noise,
+        )
+    x = interpolate(known, noise, highest)
     levels = schedule(steps, logits).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
         if gradient_in_last_step and i == steps - 1:
             torch.clear_autocast_cache()  # weights cast while gradients were off would get none
+        here, there = highest.clamp(max=now), highest.clamp(max=after)
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
-            velocity = guided(prior, x, free * now, times, labels, guidance, content)
-            x = x + (after - now) * velocity * keep
+            velocity = guided(prior, x, here, times, labels, guidance, content)
+            x = x + expand_levels(there - here, x) * velocity
     return x

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +30,12 @@ from reroll.recipes.gan import one_step
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
-GIVEN_KEYS, MOST_BRIDGING = 4, 6
-"""Keyframes given before those that bridge two windows, and how many these are at most."""
+GIVEN_KEYS, LEAST_BRIDGING, MOST_BRIDGING = 4, 2, 8
+"""Keyframes given before those that bridge two windows, and how many these are at least and at most."""
+BRIDGING_PACE = 1.5
+"""Steps of a bridge for each that its way is long at the windows' own pace."""
+BRIDGING_LEVELS = 0.4, 0.3
+"""Noise levels from which the keyframes of a bridge and the frames between them begin, on a straight line."""
 NEAREST = 24, 72, 256
 """What may follow a window: a new one of a content among so many of the nearest."""
 FARTHEST = 2.0
@@ -50,6 +55,13 @@ class SampleSettings:
     temperature: float = SampleOptions.temperature
     guidance: float = SampleOptions.guidance
     loop: bool = False
+
+
+class Keyframe(NamedTuple):
+    """Latents `1 1 Z h w`, and whether they bridge two windows."""
+
+    latents: Tensor
+    bridging: bool
 
 
 class Sampler:
@@ -116,29 +128,29 @@ class Sampler:
         start = None if given is None else next(keys)
         if start is None:
             start = next(keys)
-            yield start
+            yield start.latents
             left -= 1
         while left > 0:
             ends = [next(keys) for _ in range(stride)]
             fine = self._between(past, [start, *ends], spacing, settings, generator)[:, :left]
             yield fine
             left -= fine.shape[1]
-            past, start = torch.cat([past, start, fine], 1)[:, -GIVEN_FINE - 1 : -1], ends[-1]
+            past, start = torch.cat([past, start.latents, fine], 1)[:, -GIVEN_FINE - 1 : -1], ends[-1]
 
     def _keys(
         self, settings: SampleSettings, spacing: int, generator: Generator, given: Tensor | None
-    ) -> Iterator[Tensor]:
-        """Keyframes `1 1 Z h w` without end, `spacing` frames apart; given ones: only the last comes out."""
+    ) -> Iterator[Keyframe]:
+        """Keyframes without end, `spacing` frames apart; given ones: only the last comes out."""
         times = torch.arange(self.window_frames) * (spacing / settings.fps)
         known = self._no_frames()
         if given is not None:
             known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
-            yield known[:, -1:]
+            yield Keyframe(known[:, -1:], bridging=False)
         yield from self._joined(times, settings, generator, known)
 
     def _joined(
         self, times: Tensor, settings: SampleSettings, generator: Generator, known: Tensor
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Keyframe]:
         """Keyframes of a new clip, or those that go on from `known`: windows of one content, each left near its end for
         where the next one, near its beginning, is most like it (video textures, Schödl et al. 2000), with keyframes
         between to bridge what differs; where that is too much, a window goes on from the one before.
@@ -159,7 +171,7 @@ class Sampler:
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
             earliest = max(half, at + first)
-            yield from window[:, at:earliest].split(1, 1)
+            yield from _keyframes(window[:, at:earliest])
             near = [
                 content.draw_near(code, settings.label, settings.temperature, generator, nearest)
                 for nearest in NEAREST
@@ -167,14 +179,14 @@ class Sampler:
             beginnings = self._beginning(times, settings, generator, torch.cat(near))
             join = _join(window[0], beginnings, earliest, first)
             if join is None:
-                yield from window[:, earliest:].split(1, 1)
+                yield from _keyframes(window[:, earliest:])
                 window, at = self._denoise(window[:, -half:], half, times, settings, generator, None), half
                 continue
-            yield from window[:, earliest : join.leave + 1].split(1, 1)
+            yield from _keyframes(window[:, earliest : join.leave + 1])
             following, enter = beginnings[join.following :][:1], join.enter
             yield from self._bridge(
                 window[:, : join.leave + 1], join.between, following[:, enter:], times, settings, generator
-            ).split(1, 1)
+            )
             window, at = following, enter
 
     def _beginning(
@@ -190,48 +202,55 @@ class Sampler:
     def _bridge(
         self, before: Tensor, between: int, after: Tensor, times: Tensor, settings: SampleSettings,
         generator: Generator,
-    ) -> Tensor:  # fmt: skip
-        """`between` keyframes from the end of the keyframes `before` to the beginning of those `after`."""
+    ) -> Iterator[Keyframe]:  # fmt: skip
+        """`between` keyframes from the end of the keyframes `before` to the beginning of those `after`.
+
+        From noise alone they would follow one side for as long as they can, and leap to the other (docs/log.md).
+        """
         before = before[:, -GIVEN_KEYS:]
         after = after[:, : self.window_frames - before.shape[1] - between]
-        gap = torch.zeros(1, between, *self.model.latent_shape, device=before.device)
-        given = torch.ones(before.shape[1] + between + after.shape[1], dtype=torch.bool)
-        given[before.shape[1] : before.shape[1] + between] = False
-        known = torch.cat([before, gap, after], 1)
+        known = torch.cat([before, _line(before[:, -1:], after[:, :1], between + 1), after], 1)
+        new = slice(before.shape[1], before.shape[1] + between)
+        highest = torch.zeros(known.shape[1])
+        highest[new] = BRIDGING_LEVELS[0]
         steps = max(1, settings.denoise_steps // 2)
-        return self._fill(known, given, times[: len(given)], settings, generator, steps)[:, ~given]
+        window = self._fill(known, highest, times[: len(highest)], settings, generator, steps)
+        yield from _keyframes(window[:, new], bridging=True)
 
     def _between(
-        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
+        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
         future: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before and after."""
         if spacing == 1:
-            return torch.cat(keys[1:], 1)
+            return torch.cat([key.latents for key in keys[1:]], 1)
         future = self._no_frames() if future is None else future
         before, last = past.shape[1], past.shape[1] + (len(keys) - 1) * spacing
         if before + 1 + spacing > self.window_frames and spacing % 2 == 0:
             return self._by_halves(past, keys, spacing // 2, settings, generator, future)
-        known = torch.zeros(1, last + 1 + future.shape[1], *self.model.latent_shape, device=past.device)
-        given = torch.zeros(known.shape[1], dtype=torch.bool)
-        known[:, :before], given[:before] = past, True
-        known[:, before : last + 1 : spacing], given[before : last + 1 : spacing] = torch.cat(keys, 1), True
-        known[:, last + 1 :], given[last + 1 :] = future, True
-        times = torch.arange(len(given)) / settings.fps
-        window = self._fill(known, given, times, settings, generator, max(1, settings.denoise_steps // 2))
+        pieces, levels = [past, keys[0].latents], [0.0] * (before + 1)
+        for one, other in pairwise(keys):
+            pieces += [_line(one.latents, other.latents, spacing), other.latents]
+            level = BRIDGING_LEVELS[1] if one.bridging or other.bridging else 1.0
+            levels += [level] * (spacing - 1) + [0.0]
+        known = torch.cat([*pieces, future], 1)
+        highest = torch.tensor(levels + [0.0] * future.shape[1])
+        times = torch.arange(len(highest)) / settings.fps
+        window = self._fill(known, highest, times, settings, generator, max(1, settings.denoise_steps // 2))
         return window[:, before + 1 : last + 1]
 
     def _by_halves(
-        self, past: Tensor, keys: list[Tensor], half: int, settings: SampleSettings, generator: Generator,
+        self, past: Tensor, keys: list[Keyframe], half: int, settings: SampleSettings, generator: Generator,
         future: Tensor,
     ) -> Tensor:  # fmt: skip
         """What `_between` returns where two keyframes and what is between them are more than a window: the frame half
         way is made first, as training makes one between keyframes."""
         start, end = keys
         slow = replace(settings, fps=settings.fps / half)
-        middle = self._between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
+        latents = self._between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
+        middle = Keyframe(latents, start.bridging or end.bridging)
         first = self._between(past, [start, middle], half, settings, generator)
-        past = torch.cat([past, start, first], 1)[:, -past.shape[1] - 1 : -1]
+        past = torch.cat([past, start.latents, first], 1)[:, -past.shape[1] - 1 : -1]
         return torch.cat([first, self._between(past, [middle, end], half, settings, generator, future)], 1)
 
     def _denoise(
@@ -242,28 +261,29 @@ class Sampler:
         count = known.shape[1] + new
         padded = torch.zeros(len(known), count, *self.model.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
-        given = torch.arange(count) < known.shape[1]
-        return self._fill(padded, given, times, settings, generator, settings.denoise_steps, content)
+        highest = (torch.arange(count) >= known.shape[1]).float()
+        return self._fill(padded, highest, times, settings, generator, settings.denoise_steps, content)
 
     def _fill(
         self,
         known: Tensor,
-        given: Tensor,
+        highest: Tensor,
         times: Tensor,
         settings: SampleSettings,
         generator: Generator,
         steps: int,
         content: Tensor | None = None,
     ) -> Tensor:
-        """Denoise the frames of `B T Z h w` that are not `given` (`T` bool)."""
+        """Denoise the frames of `B T Z h w`, each from its `highest` level (`T`; 0: given, 1: nothing is known)."""
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         with self.engine.autocast():
             return denoise(
                 self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
-                self._to(torch.full((len(known),), settings.label)), steps=steps,
-                given=self._to(given)[None, :, None, None].expand(len(known), -1, rows, columns), known=known,
-                guidance=settings.guidance, content=content, logits=GIVEN_RANGE if bool(given.any()) else FREE_RANGE,
+                self._to(torch.full((len(known),), settings.label)), steps=steps, known=known,
+                highest=self._to(highest)[None, :, None, None].expand(len(known), -1, rows, columns),
+                guidance=settings.guidance, content=content,
+                logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,
             )  # fmt: skip
 
     # Latents of a loop
@@ -276,25 +296,26 @@ class Sampler:
         keys = self._ring(count, settings, generator)
         past = head = self._no_frames()
         for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
-            pair = [keys[:, index : index + 1], keys[:, (index + 1) % count : (index + 1) % count + 1]]
+            pair = [keys[index], keys[(index + 1) % count]]
             if there == here:
                 continue
             future = head[:, 1:] if index == count - 1 else None
             fine = self._between(past, pair, there - here, settings, generator, future)
-            piece = torch.cat([pair[0], fine[:, :-1]], 1)
+            piece = torch.cat([pair[0].latents, fine[:, :-1]], 1)
             yield piece
             past = torch.cat([past, piece], 1)[:, -GIVEN_FINE:]
             head = torch.cat([head, piece], 1)[:, : GIVEN_FINE + 1]
 
-    def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> Tensor:
-        """A closed ring of keyframes `1 count Z h w`: those of a new clip, left where they are most like those at its
+    def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> list[Keyframe]:
+        """A closed ring of `count` keyframes: those of a new clip, left where they are most like those at its
         beginning, and a bridge from there to the beginning."""
         times = torch.arange(self.window_frames) * (settings.frames / settings.fps / count)
         keys = self._joined(times, settings, generator, self._no_frames())
-        clip = torch.cat(list(islice(keys, count + self.window_frames - 1)), 1)
-        start, between = _closing(clip[0], count)
-        clip = clip[:, start : start + count - between]
-        return torch.cat([clip, self._bridge(clip, between, clip, times, settings, generator)], 1)
+        clip = list(islice(keys, count + self.window_frames - 1))
+        start, between = _closing(torch.cat([key.latents for key in clip], 1)[0], count)
+        clip = clip[start : start + count - between]
+        latents = torch.cat([key.latents for key in clip], 1)
+        return [*clip, *self._bridge(latents, between, latents, times, settings, generator)]
 
     # `gan`
 
@@ -361,6 +382,17 @@ class Sampler:
         return tensor.to(self.engine.device)
 
 
+def _keyframes(latents: Tensor, *, bridging: bool = False) -> Iterator[Keyframe]:
+    """Latents `1 T Z h w`, one by one."""
+    return (Keyframe(one, bridging) for one in latents.split(1, 1))
+
+
+def _line(one: Tensor, other: Tensor, steps: int) -> Tensor:
+    """What lies between latents `1 1 Z h w` on a straight line in so many steps: `1 steps-1 Z h w`."""
+    share = torch.arange(1, steps, device=one.device) / steps
+    return one.lerp(other, share[None, :, None, None, None])
+
+
 @dataclass(frozen=True)
 class Join:
     """Where one window of keyframes is left and which following one is entered where; how many bridge the way."""
@@ -385,7 +417,8 @@ def _join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join 
     if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, other)):
         return None
     pace = float(torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median().clamp(min=1e-6))
-    between = min(MOST_BRIDGING, max(1, round(min(way / pace, 1e3)) - 1))
+    steps = round(BRIDGING_PACE * min(way / pace, 1e3))
+    between = min(MOST_BRIDGING, max(LEAST_BRIDGING, steps - 1))
     return Join(int(chosen), earliest + int(row), 1 + int(column), between)
 
 
@@ -397,10 +430,10 @@ def _closing(clip: Tensor, count: int) -> tuple[int, int]:
     pace = float(change.norm(dim=1).median().clamp(min=1e-6))
     ways = []
     for start in range(len(flat) - count + 1):
-        for between in range(1, min(MOST_BRIDGING, count - 2) + 1):
+        for between in range(min(LEAST_BRIDGING, count - 2), min(MOST_BRIDGING, count - 2) + 1):
             last = start + count - between - 1
             apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
-            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
+            steps = BRIDGING_PACE * float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
             ways.append((max(1.0, steps / (between + 1)), between, start))
     _, between, start = min(ways)
     return start, between
