@@ -84,6 +84,10 @@ def test_a_ring_closes_and_a_cut_does_not():
     assert cut.measurable
     assert not cut.hidden
     assert cut.change > 3 * cut.change_limit
+    moved = motion.seam_error(np.roll(rolling(40), 20, axis=0), footage)
+    assert moved.change <= moved.change_limit
+    assert moved.leap > 2 * moved.leap_limit
+    assert not moved.hidden
 
 
 def test_a_reversal_at_the_joint_is_a_velocity_jump():

@@ -9,7 +9,7 @@ frame, so that it means the same at every size. Differences of frames are in gre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -26,6 +26,7 @@ DIRECTIONS = 8
 QUIET_FLOW = 0.05  # percent of the short side per frame: below this nothing moves
 QUIET_CHANGE = 0.25  # grey levels
 MOTION_RANGE = (0.7, 1.4)  # samples' motion energy over the footage's, inside which other verdicts count
+LEAP = 1.25  # a step of a loop that is larger than the footage's largest by this factor shows
 STILL_SHARE_OF_MEDIAN = 0.1  # a step that changes less than this share of the footage's median is still
 
 
@@ -192,31 +193,46 @@ class Seam:
     """Whether a loop shows where it closes. Changes in levels (0 to 255), limits from the footage.
 
     `change` is from the last frame to the first, `velocity_jump` the larger of the two second differences
-    that straddle the joint; each must not exceed the 95th percentile of the footage's own. `measurable` is
-    False when the loop moves so much less or more than the footage that passing would mean nothing.
+    that straddle the joint; each must not exceed the 95th percentile of the footage's own. A ring may close anywhere:
+    `leap`, the largest change from a frame to the next in all of it, must not exceed 1.25 times the footage's largest.
+    `measurable` is False when the loop moves so much less or more than the footage that passing would mean nothing.
     """
 
     change: float
     change_limit: float
     velocity_jump: float
     velocity_limit: float
+    leap: float
+    leap_limit: float
     motion_ratio: float
     measurable: bool
     hidden: bool
 
+    @property
+    def worst(self) -> float:
+        """The largest of the three in multiples of its limit."""
+        pairs = (
+            (self.change, self.change_limit), (self.velocity_jump, self.velocity_limit), (self.leap, self.leap_limit)
+        )  # fmt: skip
+        return max(value / (limit + 1e-6) for value, limit in pairs)
+
 
 def seam_error(loop: Frames, footage: Frames) -> Seam:
-    """Judge the joint of a loop `T>=4 H W 3` against footage `M T>=3 H W 3` of its size and frame rate."""
+    """Judge the joint of a loop `T>=4 H W 3`, and all of it, against footage `M T>=3 H W 3` of its size and rate."""
     ring = np.concatenate([loop[-2:], loop[:2]]).astype(np.float32)
     change = float(np.abs(ring[2] - ring[1]).mean())
     jump = float(np.abs(np.diff(ring, n=2, axis=0)).mean((1, 2, 3)).max())
+    leap = max(
+        float(np.abs(one.astype(np.float32) - other).mean()) for one, other in pairwise([*loop, loop[0]])
+    )
     steps, jumps = [], []
     for window in footage:
         pixels = window.astype(np.float32)
         steps.append(np.abs(np.diff(pixels, axis=0)).mean((1, 2, 3)))
         jumps.append(np.abs(np.diff(pixels, n=2, axis=0)).mean((1, 2, 3)))
     change_limit, velocity_limit = (float(np.quantile(np.concatenate(x), 0.95)) for x in (steps, jumps))
+    leap_limit = LEAP * float(np.concatenate(steps).max())
     ratio = motion_ratio(loop[None], footage)
-    passes = change <= change_limit and jump <= velocity_limit
     measurable = moves_alike(ratio)
-    return Seam(change, change_limit, jump, velocity_limit, ratio, measurable, measurable and passes)
+    seam = Seam(change, change_limit, jump, velocity_limit, leap, leap_limit, ratio, measurable, hidden=False)
+    return replace(seam, hidden=measurable and seam.worst <= 1)

@@ -128,14 +128,14 @@ def _steady(j: Judgement) -> Answer:
 def _loop(j: Judgement) -> Answer:
     assert j.seam is not None
     seam, question = j.seam, "Does the loop close?"
-    worst = max(seam.change / (seam.change_limit + 1e-6), seam.velocity_jump / (seam.velocity_limit + 1e-6))
-    figure = f"{worst:.2f}× the limit"
-    if worst <= 1 and not seam.measurable:
+    figure = f"{seam.worst:.2f}× the limit"
+    if seam.worst <= 1 and not seam.measurable:
         moves = f"The loop moves {seam.motion_ratio:.2f}× as much as the footage"
         words = f"{moves}, so a hidden seam would mean nothing"
         return Answer(question, "unknown", figure, words)
+    closes = "Nowhere is a step larger than the footage's own"
     words = (
-        "The joint is no larger a step than the footage's own" if seam.hidden else "The joint shows as a jump"
+        closes if seam.hidden else "It jumps where it closes, at its end or on the way back to its beginning"
     )
     return Answer(question, "good" if seam.hidden else "poor", figure, words)
 

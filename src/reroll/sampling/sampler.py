@@ -30,11 +30,11 @@ from reroll.recipes.gan import one_step
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
-GIVEN_KEYS, LEAST_BRIDGING, MOST_BRIDGING = 4, 2, 8
+GIVEN_KEYS, LEAST_BRIDGING, MOST_BRIDGING = 4, 3, 8
 """Keyframes given before those that bridge two windows, and how many these are at least and at most."""
-BRIDGING_PACE = 1.5
+BRIDGING_PACE = 2.5
 """Steps of a bridge for each that its way is long at the windows' own pace."""
-BRIDGING_LEVELS = 0.4, 0.3
+BRIDGING_LEVELS = 0.7, 0.3
 """Noise levels from which the keyframes of a bridge and the frames between them begin, on a straight line."""
 NEAREST = 24, 72, 256
 """What may follow a window: a new one of a content among so many of the nearest."""
@@ -424,17 +424,18 @@ def _join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join 
 
 def _closing(clip: Tensor, count: int) -> tuple[int, int]:
     """Where in keyframes `T Z h w` a ring of `count` begins, and how many of them, its last, bridge the way from those
-    before to its beginning: the fewest that do not hurry, or those that hurry least."""
+    before, at most half, to its beginning: where that is the least way and has to hurry the least."""
     flat = clip.flatten(1)
     change = flat.diff(dim=0)
     pace = float(change.norm(dim=1).median().clamp(min=1e-6))
     ways = []
     for start in range(len(flat) - count + 1):
-        for between in range(min(LEAST_BRIDGING, count - 2), min(MOST_BRIDGING, count - 2) + 1):
+        for between in range(min(LEAST_BRIDGING, count // 2), min(MOST_BRIDGING, count // 2) + 1):
             last = start + count - between - 1
             apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
-            steps = BRIDGING_PACE * float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
-            ways.append((max(1.0, steps / (between + 1)), between, start))
+            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
+            hurry = max(1.0, BRIDGING_PACE * steps / (between + 1))
+            ways.append((steps * hurry, between, start))
     _, between, start = min(ways)
     return start, between
 
