@@ -97,6 +97,10 @@ def test_a_reversal_at_the_joint_is_a_velocity_jump():
     assert seam.change <= seam.change_limit
     assert seam.velocity_jump > 1.5 * seam.velocity_limit
     assert not seam.hidden
+    moved = motion.seam_error(np.roll(spring, 16, axis=0), there[None])
+    assert moved.joint <= 1
+    assert moved.jolt > moved.jolt_limit
+    assert not moved.hidden
 
 
 def test_a_still_does_not_pass_for_a_loop():

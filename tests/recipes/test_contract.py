@@ -24,7 +24,7 @@ from reroll.export.media import read_record as read_output_record
 from reroll.footage import probe, read_clip
 from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
-from reroll.sampling.sampler import Sampler, SampleSettings, _closing
+from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
 from reroll.training.monitor import read_rows
@@ -501,31 +501,37 @@ def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
         assert np.abs(found.astype(int) - np.roll(three, -HALO, axis=0)).max() <= 1
 
 
-def planted_keys(generator, monkeypatch, *, given=None, count=100, beginnings=0.0):
-    """Keyframes of a clip, as numbers, where each window is planted as a shot that runs from 0 up (after the first,
-    from `beginnings`), or on from what it is given, and bridges are the straight lines that they begin as."""
+def planted(generator, monkeypatch, *, starts=(), beginnings=0.0):
+    """A Sampler whose windows are planted as shots that run from `starts`, then from `beginnings` up, or on from what
+    they are given, and bridges as the straight lines that they begin as."""
     if generator.record.model.encoder is False:
         pytest.skip("gan makes its frames from noise")
     sampler = generator.sampler
     shape = sampler.model.latent_shape
-    starts = iter([0.0] if given is None else [])
-
-    def latents(values, batch=1):
-        return torch.as_tensor(values).float()[None, :, None, None, None].expand(batch, -1, *shape)
+    starts = iter(starts)
 
     def ramp(self, known, new, *rest):
         begin = float(known[0, -1, 0, 0, 0]) + 1 if known.shape[1] else next(starts, beginnings)
-        return torch.cat([known, latents(begin + np.arange(new), len(known))], 1)
+        return torch.cat([known, as_latents(begin + np.arange(new), shape, len(known))], 1)
 
     def bridged(self, known, highest, *rest):
         return known
 
     monkeypatch.setattr(Sampler, "_denoise", ramp)
     monkeypatch.setattr(Sampler, "_fill", bridged)
-    keys = sampler._keys(
-        SampleSettings(frames=400, fps=FPS), 4, torch.Generator().manual_seed(0),
-        None if given is None else latents(given),
-    )  # fmt: skip
+    return sampler
+
+
+def as_latents(values, shape, batch=1):
+    return torch.as_tensor(values).float()[None, :, None, None, None].expand(batch, -1, *shape)
+
+
+def planted_keys(generator, monkeypatch, *, given=None, count=100, beginnings=0.0):
+    """Keyframes of a clip of `planted` shots, the first of them from 0, as numbers."""
+    sampler = planted(generator, monkeypatch, starts=[0.0] if given is None else [], beginnings=beginnings)
+    before = None if given is None else as_latents(given, sampler.model.latent_shape)
+    settings = SampleSettings(frames=400, fps=FPS)
+    keys = sampler._keys(settings, 4, torch.Generator().manual_seed(0), before)
     return torch.cat([next(keys).latents for _ in range(count)], 1)[0, :, 0, 0, 0].numpy()
 
 
@@ -552,16 +558,17 @@ def test_where_nothing_is_alike_a_window_goes_on_from_the_one_before(generator, 
     assert found.tolist() == list(range(100))
 
 
-def test_a_loop_is_left_where_it_is_most_like_its_beginning():
-    """A walk that is at its fifth place again after twenty keyframes, and nowhere else near where it was."""
-    walk = torch.randn(35, 64, generator=torch.Generator().manual_seed(0)).cumsum(0)
-    back = 2 * walk[4] - walk[5] - walk[20]
-    walk += ((torch.arange(35) - 4) / 16).clamp(0, 1)[:, None] * back
-    start, between = _closing(walk[:, :, None, None], 20)
-    assert start == 4
-    assert between <= 4
-    onwards = torch.arange(20.0)[:, None, None, None].expand(-1, 4, 2, 2)
-    assert _closing(onwards, 20) == (0, 8), "the longest bridge hurries least"
+@pytest.mark.parametrize("count", [4, 9, 30, 100])
+def test_the_keyframes_of_a_loop_are_a_closed_ring(generator, monkeypatch, count):
+    """Of shots that run from 0 to 15: no step of the ring, that from its last to its first too, is a leap."""
+    sampler = planted(generator, monkeypatch)
+    settings = SampleSettings(frames=4 * count, fps=FPS, loop=True)
+    ring = sampler._ring(count, settings, torch.Generator().manual_seed(0))
+    values = [float(key.latents[0, 0, 0, 0, 0]) for key in [*ring, ring[0]]]
+    assert len(ring) == count
+    assert any(key.bridging for key in ring)
+    assert sum(not key.bridging for key in ring) >= count // 2
+    assert np.abs(np.diff(values)).max() < 2.5
 
 
 @pytest.mark.parametrize("fps", [120, 150, 240])
@@ -572,9 +579,9 @@ def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch)
         pytest.skip("gan makes its frames from noise")
     lengths, fill = [], Sampler._fill
 
-    def filled(self, known, given, times, *rest):
+    def filled(self, known, highest, times, *rest):
         lengths.append((known.shape[1], round(float(times[1]) * fps)))
-        return fill(self, known, given, times, *rest)
+        return fill(self, known, highest, times, *rest)
 
     monkeypatch.setattr(Sampler, "_fill", filled)
     slow = Sampler(sampler.model, sampler.engine, key_gap_seconds=2 / 15)

@@ -26,7 +26,7 @@ DIRECTIONS = 8
 QUIET_FLOW = 0.05  # percent of the short side per frame: below this nothing moves
 QUIET_CHANGE = 0.25  # grey levels
 MOTION_RANGE = (0.7, 1.4)  # samples' motion energy over the footage's, inside which other verdicts count
-LEAP = 1.25  # a step of a loop that is larger than the footage's largest by this factor shows
+LEAP = 1.25  # a step of a loop that is larger than all but the footage's very largest by this factor shows
 STILL_SHARE_OF_MEDIAN = 0.1  # a step that changes less than this share of the footage's median is still
 
 
@@ -194,8 +194,9 @@ class Seam:
 
     `change` is from the last frame to the first, `velocity_jump` the larger of the two second differences
     that straddle the joint; each must not exceed the 95th percentile of the footage's own. A ring may close anywhere:
-    `leap`, the largest change from a frame to the next in all of it, must not exceed 1.25 times the footage's largest.
-    `measurable` is False when the loop moves so much less or more than the footage that passing would mean nothing.
+    `leap` and `jolt`, the largest change and second difference in all of it, must not exceed 1.25 times the 99.5th
+    percentile. `measurable` is False when the loop moves so much less or more than the footage that passing would mean
+    nothing.
     """
 
     change: float
@@ -204,35 +205,43 @@ class Seam:
     velocity_limit: float
     leap: float
     leap_limit: float
+    jolt: float
+    jolt_limit: float
     motion_ratio: float
     measurable: bool
     hidden: bool
 
     @property
+    def joint(self) -> float:
+        """The larger of what is measured at the joint, in multiples of its limit."""
+        return max(
+            self.change / (self.change_limit + 1e-6), self.velocity_jump / (self.velocity_limit + 1e-6)
+        )
+
+    @property
     def worst(self) -> float:
-        """The largest of the three in multiples of its limit."""
-        pairs = (
-            (self.change, self.change_limit), (self.velocity_jump, self.velocity_limit), (self.leap, self.leap_limit)
-        )  # fmt: skip
-        return max(value / (limit + 1e-6) for value, limit in pairs)
+        """The largest of all four in multiples of its limit."""
+        return max(self.joint, self.leap / (self.leap_limit + 1e-6), self.jolt / (self.jolt_limit + 1e-6))
 
 
 def seam_error(loop: Frames, footage: Frames) -> Seam:
     """Judge the joint of a loop `T>=4 H W 3`, and all of it, against footage `M T>=3 H W 3` of its size and rate."""
-    ring = np.concatenate([loop[-2:], loop[:2]]).astype(np.float32)
-    change = float(np.abs(ring[2] - ring[1]).mean())
-    jump = float(np.abs(np.diff(ring, n=2, axis=0)).mean((1, 2, 3)).max())
-    leap = max(
-        float(np.abs(one.astype(np.float32) - other).mean()) for one, other in pairwise([*loop, loop[0]])
-    )
-    steps, jumps = [], []
-    for window in footage:
-        pixels = window.astype(np.float32)
-        steps.append(np.abs(np.diff(pixels, axis=0)).mean((1, 2, 3)))
-        jumps.append(np.abs(np.diff(pixels, n=2, axis=0)).mean((1, 2, 3)))
-    change_limit, velocity_limit = (float(np.quantile(np.concatenate(x), 0.95)) for x in (steps, jumps))
-    leap_limit = LEAP * float(np.concatenate(steps).max())
+    ring = np.concatenate([loop, loop[:2]])
+    steps, jumps = _changes(ring)
+    footage_steps, footage_jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
+    change_limit, velocity_limit = (float(np.quantile(x, 0.95)) for x in (footage_steps, footage_jumps))
+    leap_limit, jolt_limit = (LEAP * float(np.quantile(x, 0.995)) for x in (footage_steps, footage_jumps))
     ratio = motion_ratio(loop[None], footage)
     measurable = moves_alike(ratio)
-    seam = Seam(change, change_limit, jump, velocity_limit, leap, leap_limit, ratio, measurable, hidden=False)
+    seam = Seam(
+        float(steps[-2]), change_limit, float(jumps[-2:].max()), velocity_limit, float(steps.max()), leap_limit,
+        float(jumps.max()), jolt_limit, ratio, measurable, hidden=False,
+    )  # fmt: skip
     return replace(seam, hidden=measurable and seam.worst <= 1)
+
+
+def _changes(frames: Frames) -> tuple[Floats, Floats]:
+    """Mean absolute first and second differences of frames `T H W 3`: `T-1` and `T-2`."""
+    first = np.stack([two.astype(np.float32) - one for one, two in pairwise(frames)])
+    second = np.abs(np.diff(first, axis=0)).mean((1, 2, 3))
+    return np.abs(first).mean((1, 2, 3)), second

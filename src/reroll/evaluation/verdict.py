@@ -133,10 +133,14 @@ def _loop(j: Judgement) -> Answer:
         moves = f"The loop moves {seam.motion_ratio:.2f}× as much as the footage"
         words = f"{moves}, so a hidden seam would mean nothing"
         return Answer(question, "unknown", figure, words)
-    closes = "Nowhere is a step larger than the footage's own"
-    words = (
-        closes if seam.hidden else "It jumps where it closes, at its end or on the way back to its beginning"
-    )
+    if seam.hidden:
+        words = "No step of it is much larger than the footage's largest"
+    else:
+        words = (
+            "The joint shows as a jump"
+            if seam.joint > 1
+            else "It jumps further than the footage does on its way"
+        )
     return Answer(question, "good" if seam.hidden else "poor", figure, words)
 
 

@@ -174,17 +174,20 @@ def denoise(
     `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
     noise: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
     `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
-    neither label nor content (classifier-free guidance, Ho & Salimans 2022).
+    neither label nor content (classifier-free guidance, Ho & Salimans 2022). `known` and `highest` go together.
     """
     batch, frames, _, height, width = noise.shape
+    top = 1.0
     if highest is None or known is None:
-        highest, known = (
-            torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device),
-            noise,
-        )
+        known = noise
+        highest = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)
+    else:
+        top = float(highest.max())
     x = interpolate(known, noise, highest)
     levels = schedule(steps, logits).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
+        if after >= top:
+            continue  # nothing has begun yet
         if gradient_in_last_step and i == steps - 1:
             torch.clear_autocast_cache()  # weights cast while gradients were off would get none
         here, there = highest.clamp(max=now), highest.clamp(max=after)

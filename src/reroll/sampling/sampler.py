@@ -2,11 +2,11 @@
 
 Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
 it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
-runs over chunks with its halo. What goes on from given frames begins with a window that they are the first half of. A
-*loop* is a clip that is left where it is most like its own beginning, and bridged to that. `gan` needs none of this:
+runs over chunks with its halo. What goes on from given frames begins with a window whose first they are, at most half.
+A *loop* is a clip that is left where it is most like its own beginning, and bridged to that. `gan` needs none of this:
 its frames are made from noise that is known at every time.
 
-A sample depends on its seed and settings only: each has its own generator and is computed with a batch of one.
+A sample depends on its seed and settings only: each has its own generator and is computed by itself.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,19 +26,16 @@ from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
 from reroll.parts.noise import motion_noise
 from reroll.recipes.gan import one_step
+from reroll.sampling.bridging import Keyframe, closing, join, keyframes, line
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
-GIVEN_KEYS, LEAST_BRIDGING, MOST_BRIDGING = 4, 3, 8
-"""Keyframes given before those that bridge two windows, and how many these are at least and at most."""
-BRIDGING_PACE = 2.5
-"""Steps of a bridge for each that its way is long at the windows' own pace."""
+GIVEN_KEYS = 4
+"""Keyframes given before those that bridge two windows."""
 BRIDGING_LEVELS = 0.7, 0.3
 """Noise levels from which the keyframes of a bridge and the frames between them begin, on a straight line."""
 NEAREST = 24, 72, 256
 """What may follow a window: a new one of a content among so many of the nearest."""
-FARTHEST = 2.0
-"""How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
 CHUNK_FRAMES = 16
 
 
@@ -55,13 +51,6 @@ class SampleSettings:
     temperature: float = SampleOptions.temperature
     guidance: float = SampleOptions.guidance
     loop: bool = False
-
-
-class Keyframe(NamedTuple):
-    """Latents `1 1 Z h w`, and whether they bridge two windows."""
-
-    latents: Tensor
-    bridging: bool
 
 
 class Sampler:
@@ -171,21 +160,22 @@ class Sampler:
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
             earliest = max(half, at + first)
-            yield from _keyframes(window[:, at:earliest])
+            yield from keyframes(window[:, at:earliest])
             near = [
                 content.draw_near(code, settings.label, settings.temperature, generator, nearest)
                 for nearest in NEAREST
             ]
             beginnings = self._beginning(times, settings, generator, torch.cat(near))
-            join = _join(window[0], beginnings, earliest, first)
-            if join is None:
-                yield from _keyframes(window[:, earliest:])
-                window, at = self._denoise(window[:, -half:], half, times, settings, generator, None), half
+            found = join(window[0], beginnings, earliest, first)
+            if found is None:
+                yield from keyframes(window[:, earliest:])
+                new = self.window_frames - half
+                window, at = self._denoise(window[:, -half:], new, times, settings, generator, None), half
                 continue
-            yield from _keyframes(window[:, earliest : join.leave + 1])
-            following, enter = beginnings[join.following :][:1], join.enter
+            yield from keyframes(window[:, earliest : found.leave + 1])
+            following, enter = beginnings[found.following :][:1], found.enter
             yield from self._bridge(
-                window[:, : join.leave + 1], join.between, following[:, enter:], times, settings, generator
+                window[:, : found.leave + 1], found.between, following[:, enter:], times, settings, generator
             )
             window, at = following, enter
 
@@ -209,13 +199,13 @@ class Sampler:
         """
         before = before[:, -GIVEN_KEYS:]
         after = after[:, : self.window_frames - before.shape[1] - between]
-        known = torch.cat([before, _line(before[:, -1:], after[:, :1], between + 1), after], 1)
+        known = torch.cat([before, line(before[:, -1:], after[:, :1], between + 1), after], 1)
         new = slice(before.shape[1], before.shape[1] + between)
         highest = torch.zeros(known.shape[1])
         highest[new] = BRIDGING_LEVELS[0]
         steps = max(1, settings.denoise_steps // 2)
         window = self._fill(known, highest, times[: len(highest)], settings, generator, steps)
-        yield from _keyframes(window[:, new], bridging=True)
+        yield from keyframes(window[:, new], bridging=True)
 
     def _between(
         self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
@@ -230,7 +220,7 @@ class Sampler:
             return self._by_halves(past, keys, spacing // 2, settings, generator, future)
         pieces, levels = [past, keys[0].latents], [0.0] * (before + 1)
         for one, other in pairwise(keys):
-            pieces += [_line(one.latents, other.latents, spacing), other.latents]
+            pieces += [line(one.latents, other.latents, spacing), other.latents]
             level = BRIDGING_LEVELS[1] if one.bridging or other.bridging else 1.0
             levels += [level] * (spacing - 1) + [0.0]
         known = torch.cat([*pieces, future], 1)
@@ -312,7 +302,7 @@ class Sampler:
         times = torch.arange(self.window_frames) * (settings.frames / settings.fps / count)
         keys = self._joined(times, settings, generator, self._no_frames())
         clip = list(islice(keys, count + self.window_frames - 1))
-        start, between = _closing(torch.cat([key.latents for key in clip], 1)[0], count)
+        start, between = closing(clip, count)
         clip = clip[start : start + count - between]
         latents = torch.cat([key.latents for key in clip], 1)
         return [*clip, *self._bridge(latents, between, latents, times, settings, generator)]
@@ -380,64 +370,6 @@ class Sampler:
 
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.engine.device)
-
-
-def _keyframes(latents: Tensor, *, bridging: bool = False) -> Iterator[Keyframe]:
-    """Latents `1 T Z h w`, one by one."""
-    return (Keyframe(one, bridging) for one in latents.split(1, 1))
-
-
-def _line(one: Tensor, other: Tensor, steps: int) -> Tensor:
-    """What lies between latents `1 1 Z h w` on a straight line in so many steps: `1 steps-1 Z h w`."""
-    share = torch.arange(1, steps, device=one.device) / steps
-    return one.lerp(other, share[None, :, None, None, None])
-
-
-@dataclass(frozen=True)
-class Join:
-    """Where one window of keyframes is left and which following one is entered where; how many bridge the way."""
-
-    following: int
-    leave: int
-    enter: int
-    between: int
-
-
-def _join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join | None:
-    """How to get from a window of keyframes `T Z h w`, left at `earliest` or later, into one of the following
-    `N T Z h w`, entered among its `first` after the very first: where latents and their change differ least, in as
-    many steps as that is at the windows' own pace. None where it is far, against what is seen in one window."""
-    one, others = window.flatten(1), following.flatten(2)
-    leave = torch.arange(earliest, len(one), device=one.device)
-    apart = torch.cdist(one[leave], others[:, 1 : first + 1]).square()
-    turns = torch.cdist(one[leave] - one[leave - 1], others[:, 1 : first + 1] - others[:, :first]).square()
-    chosen, row, column = np.unravel_index(int((apart + turns).argmin()), apart.shape)
-    other = others[chosen]
-    way = float(apart[chosen, row, column].sqrt())
-    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, other)):
-        return None
-    pace = float(torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median().clamp(min=1e-6))
-    steps = round(BRIDGING_PACE * min(way / pace, 1e3))
-    between = min(MOST_BRIDGING, max(LEAST_BRIDGING, steps - 1))
-    return Join(int(chosen), earliest + int(row), 1 + int(column), between)
-
-
-def _closing(clip: Tensor, count: int) -> tuple[int, int]:
-    """Where in keyframes `T Z h w` a ring of `count` begins, and how many of them, its last, bridge the way from those
-    before, at most half, to its beginning: where that is the least way and has to hurry the least."""
-    flat = clip.flatten(1)
-    change = flat.diff(dim=0)
-    pace = float(change.norm(dim=1).median().clamp(min=1e-6))
-    ways = []
-    for start in range(len(flat) - count + 1):
-        for between in range(min(LEAST_BRIDGING, count // 2), min(MOST_BRIDGING, count // 2) + 1):
-            last = start + count - between - 1
-            apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
-            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
-            hurry = max(1.0, BRIDGING_PACE * steps / (between + 1))
-            ways.append((steps * hurry, between, start))
-    _, between, start = min(ways)
-    return start, between
 
 
 def _generator(seed: int) -> Generator:

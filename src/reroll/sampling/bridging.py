@@ -1,0 +1,88 @@
+"""Where windows of keyframes are joined: video textures (Schödl et al. 2000) of latents.
+
+Latents of two frames are about as far apart as their pixels: over pairs of frames the rank correlation was 0.96 to 1.00
+on three clips (docs/log.md).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LEAST_BRIDGING, MOST_BRIDGING = 3, 8
+"""How many keyframes bridge two windows at least and at most."""
+BRIDGING_PACE = 2.5
+"""Steps of a bridge for each that its way is long at the windows' own pace."""
+FARTHEST = 2.0
+"""How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
+
+
+class Keyframe(NamedTuple):
+    """Latents `1 1 Z h w`, and whether they bridge two windows."""
+
+    latents: Tensor
+    bridging: bool
+
+
+def keyframes(latents: Tensor, *, bridging: bool = False) -> Iterator[Keyframe]:
+    """Latents `1 T Z h w`, one by one, none of which keeps what it was made with in memory."""
+    return (Keyframe(one.clone(), bridging) for one in latents.split(1, 1))
+
+
+def line(one: Tensor, other: Tensor, steps: int) -> Tensor:
+    """What lies between latents `1 1 Z h w` on a straight line in so many steps: `1 steps-1 Z h w`."""
+    share = torch.arange(1, steps, device=one.device) / steps
+    return one.lerp(other, share[None, :, None, None, None])
+
+
+@dataclass(frozen=True)
+class Join:
+    """Where one window of keyframes is left and which following one is entered where; how many bridge the way."""
+
+    following: int
+    leave: int
+    enter: int
+    between: int
+
+
+def join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join | None:
+    """How to get from a window of keyframes `T Z h w`, left at `earliest` or later, into one of the following
+    `N T Z h w`, entered among its `first` after the very first: where latents and their change differ least. None
+    where that is far, against what is seen in one window."""
+    one, others = window.flatten(1), following.flatten(2)
+    leave = torch.arange(earliest, len(one), device=one.device)
+    apart = torch.cdist(one[leave], others[:, 1 : first + 1]).square()
+    turns = torch.cdist(one[leave] - one[leave - 1], others[:, 1 : first + 1] - others[:, :first]).square()
+    chosen, row, column = np.unravel_index(int((apart + turns).argmin()), apart.shape)
+    other = others[chosen]
+    way = float(apart[chosen, row, column].sqrt())
+    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, other)):
+        return None
+    pace = float(torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median().clamp(min=1e-6))
+    steps = round(BRIDGING_PACE * min(way / pace, 1e3))
+    between = min(MOST_BRIDGING, max(LEAST_BRIDGING, steps - 1))
+    return Join(int(chosen), earliest + int(row), 1 + int(column), between)
+
+
+def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:
+    """Where in keyframes a ring of `count` begins, and how many of them, its last, bridge the way from those before, at
+    most half, to its beginning: where that is the least way and has to hurry the least, and between keyframes that
+    bridge nothing themselves if there are such."""
+    flat = torch.cat([key.latents for key in clip], 1)[0].flatten(1)
+    change = flat.diff(dim=0)
+    real = [i for i, (one, other) in enumerate(pairwise(clip)) if not one.bridging and not other.bridging]
+    pace = float((change[real] if real else change).norm(dim=1).median().clamp(min=1e-6))
+    ways = []
+    for start in range(len(flat) - count + 1):
+        for between in range(min(LEAST_BRIDGING, count // 2), min(MOST_BRIDGING, count // 2) + 1):
+            last = start + count - between - 1
+            apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
+            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
+            hurry = max(1.0, BRIDGING_PACE * steps / (between + 1))
+            ways.append((clip[start].bridging or clip[last].bridging, steps * hurry, between, start))
+    _, _, between, start = min(ways)
+    return start, between

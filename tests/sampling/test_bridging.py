@@ -1,0 +1,66 @@
+"""Where windows of keyframes are joined, on latents that are known."""
+
+import pytest
+import torch
+
+from reroll.sampling.bridging import LEAST_BRIDGING, MOST_BRIDGING, closing, join, keyframes
+
+
+def walk(steps, seed=0):
+    """A random walk in latents `T 4 4 4`, every step about as long."""
+    noise = torch.randn(steps, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return noise.cumsum(0)
+
+
+def test_the_following_window_is_entered_where_it_is_most_like():
+    """Of three windows that run elsewhere the last is for two keyframes where the window is that is left."""
+    window = walk(16)
+    following = torch.stack([walk(16, seed) + 3 for seed in (1, 2, 3)])
+    following[2] += window[11] - following[2, 3]
+    following[2, 2] = window[10]
+    found = join(window, following, 8, 4)
+    assert (found.following, found.leave, found.enter) == (2, 11, 3)
+    assert found.between == LEAST_BRIDGING
+
+
+def test_a_long_way_takes_more_keyframes():
+    window = torch.arange(16.0)[:, None, None, None].expand(-1, 4, 4, 4)
+    near, far = window[None] + 10.0, window[None] + 20.0
+    assert join(window, near, 8, 4).between == LEAST_BRIDGING
+    assert join(window, far, 8, 4).between == MOST_BRIDGING
+    assert join(window, window[None] + 100.0, 8, 4) is None
+
+
+def test_a_window_is_left_no_earlier_than_said_and_not_entered_at_its_very_first():
+    window = walk(16)
+    for earliest in (8, 12):
+        found = join(window, window[None], earliest, 4)
+        assert found.leave >= earliest
+        assert 1 <= found.enter <= 4
+
+
+def returning():
+    """A walk that is on its way to its fifth place again after some twenty keyframes, and nowhere else near one."""
+    clip = walk(35).flatten(1)
+    back = 2 * clip[4] - clip[5] - clip[20]
+    clip += ((torch.arange(35) - 4) / 16).clamp(0, 1)[:, None] * back
+    return clip.view(1, 35, 4, 4, 4)
+
+
+def test_a_loop_is_left_where_it_is_most_like_its_beginning():
+    start, between = closing(list(keyframes(returning())), 20)
+    assert start == 4
+    assert between <= 4
+
+
+def test_a_loop_does_not_begin_on_a_bridge():
+    clip = list(keyframes(returning()))
+    clip[4] = clip[4]._replace(bridging=True)
+    start, _ = closing(clip, 20)
+    assert start != 4
+
+
+@pytest.mark.parametrize(("count", "most"), [(4, 2), (9, 4), (20, MOST_BRIDGING)])
+def test_where_all_is_far_the_longest_bridge_hurries_least(count, most):
+    onwards = torch.arange(20.0)[None, :, None, None, None].expand(1, -1, 4, 4, 4)
+    assert closing(list(keyframes(onwards)), count)[1] == most
