@@ -540,7 +540,7 @@ def test_a_long_clip_does_not_stay_where_the_footage_ends(generator, monkeypatch
     found = planted_keys(generator, monkeypatch)
     steps = np.diff(found)
     assert found[:9].tolist() == list(range(9))
-    assert (found < 6).mean() > 0.2
+    assert (found < 8).mean() > 0.25
     assert (steps > 0).mean() > 0.5
     assert np.abs(steps).max() < 2
 
@@ -549,7 +549,7 @@ def test_a_take_goes_on_from_its_last_frame_and_does_not_stay_where_the_footage_
     found = planted_keys(generator, monkeypatch, given=np.arange(33) / 4)
     steps = np.diff(found)
     assert found[:5].tolist() == [8, 9, 10, 11, 12]
-    assert (found < 6).mean() > 0.2
+    assert (found < 8).mean() > 0.25
     assert np.abs(steps).max() < 2.5
 
 
@@ -567,7 +567,7 @@ def test_the_keyframes_of_a_loop_are_a_closed_ring(generator, monkeypatch, count
     values = [float(key.latents[0, 0, 0, 0, 0]) for key in [*ring, ring[0]]]
     assert len(ring) == count
     assert any(key.bridging for key in ring)
-    assert sum(not key.bridging for key in ring) >= count // 2
+    assert sum(not key.bridging for key in ring) > 0.4 * count
     assert np.abs(np.diff(values)).max() < 2.5
 
 

@@ -18,7 +18,7 @@ def test_the_following_window_is_entered_where_it_is_most_like():
     following = torch.stack([walk(16, seed) + 3 for seed in (1, 2, 3)])
     following[2] += window[11] - following[2, 3]
     following[2, 2] = window[10]
-    found = join(window, following, 8, 4)
+    found = join(window, following, 0, 8, 4)
     assert (found.following, found.leave, found.enter) == (2, 11, 3)
     assert found.between == LEAST_BRIDGING
 
@@ -26,15 +26,15 @@ def test_the_following_window_is_entered_where_it_is_most_like():
 def test_a_long_way_takes_more_keyframes():
     window = torch.arange(16.0)[:, None, None, None].expand(-1, 4, 4, 4)
     near, far = window[None] + 10.0, window[None] + 20.0
-    assert join(window, near, 8, 4).between == LEAST_BRIDGING
-    assert join(window, far, 8, 4).between == MOST_BRIDGING
-    assert join(window, window[None] + 100.0, 8, 4) is None
+    assert join(window, near, 0, 8, 4).between == LEAST_BRIDGING
+    assert join(window, far, 0, 8, 4).between == MOST_BRIDGING
+    assert join(window, window[None] + 100.0, 0, 8, 4) is None
 
 
 def test_a_window_is_left_no_earlier_than_said_and_not_entered_at_its_very_first():
     window = walk(16)
     for earliest in (8, 12):
-        found = join(window, window[None], earliest, 4)
+        found = join(window, window[None], 0, earliest, 4)
         assert found.leave >= earliest
         assert 1 <= found.enter <= 4
 

@@ -49,23 +49,34 @@ class Join:
     between: int
 
 
-def join(window: Tensor, following: Tensor, earliest: int, first: int) -> Join | None:
-    """How to get from a window of keyframes `T Z h w`, left at `earliest` or later, into one of the following
-    `N T Z h w`, entered among its `first` after the very first: where latents and their change differ least. None
-    where that is far, against what is seen in one window."""
+def join(window: Tensor, following: Tensor, at: int, earliest: int, first: int) -> Join | None:
+    """How to get from a window of keyframes `T Z h w`, entered at `at` and left at `earliest` or later, into one of the
+    following `N T Z h w`, entered among its `first` after the very first: so that the smallest share of what is seen
+    is a bridge, and then where latents and their change differ least. None where that is far, against what is seen in
+    one window."""
     one, others = window.flatten(1), following.flatten(2)
     leave = torch.arange(earliest, len(one), device=one.device)
-    apart = torch.cdist(one[leave], others[:, 1 : first + 1]).square()
-    turns = torch.cdist(one[leave] - one[leave - 1], others[:, 1 : first + 1] - others[:, :first]).square()
-    chosen, row, column = np.unravel_index(int((apart + turns).argmin()), apart.shape)
-    other = others[chosen]
-    way = float(apart[chosen, row, column].sqrt())
-    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, other)):
+    apart = torch.cdist(one[leave], others[:, 1 : first + 1])
+    turns = torch.cdist(one[leave] - one[leave - 1], others[:, 1 : first + 1] - others[:, :first])
+    both = torch.hypot(apart, turns)
+    steps_of_others = others.diff(dim=1).norm(dim=2)
+    steps_of_one = one.diff(dim=0).norm(dim=1).expand(len(others), -1)
+    pace = torch.cat([steps_of_one, steps_of_others], 1).median(1).values.clamp(min=1e-6)[:, None, None]
+    bridging = _bridging(both / pace)
+    share = bridging / (bridging + (leave - at + 1)[:, None])
+    chosen, row, column = np.unravel_index(
+        int((share + 1e-3 * both / both.max().clamp(min=1e-6)).argmin()), both.shape
+    )
+    way = apart[chosen, row, column]
+    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, others[chosen])):
         return None
-    pace = float(torch.cat([one.diff(dim=0), other.diff(dim=0)]).norm(dim=1).median().clamp(min=1e-6))
-    steps = round(BRIDGING_PACE * min(way / pace, 1e3))
-    between = min(MOST_BRIDGING, max(LEAST_BRIDGING, steps - 1))
+    between = int(_bridging(way / pace[chosen, 0, 0]))
     return Join(int(chosen), earliest + int(row), 1 + int(column), between)
+
+
+def _bridging(steps: Tensor) -> Tensor:
+    """How many keyframes bridge a way of so many steps."""
+    return (BRIDGING_PACE * steps - 1).round().clamp(LEAST_BRIDGING, MOST_BRIDGING)
 
 
 def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:

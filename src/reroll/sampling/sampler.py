@@ -166,7 +166,7 @@ class Sampler:
                 for nearest in NEAREST
             ]
             beginnings = self._beginning(times, settings, generator, torch.cat(near))
-            found = join(window[0], beginnings, earliest, first)
+            found = join(window[0], beginnings, at, earliest, first)
             if found is None:
                 yield from keyframes(window[:, earliest:])
                 new = self.window_frames - half
