@@ -109,6 +109,15 @@ def test_a_loop_with_a_cut_is_poor_and_a_still_one_is_no_proof(moving_textures, 
     assert lights(judge(cut_off[None], *footage, fps=12, loop=still))[question] == "unknown"
 
 
+def test_samples_that_jump_do_not_move_right(moving_textures, footage):
+    steady = moving_textures(4, frames=24, seed=4)
+    jumping = np.concatenate([steady[:2], steady[2:]], axis=1)
+    for samples, jumps in ((steady, False), (jumping, True)):
+        motion = answers(judge(samples, *footage, fps=12))[0]
+        assert ("jump in 2.1% of steps" in motion.words) == jumps
+        assert (motion.light != "good") == jumps
+
+
 def test_sizes_that_differ_are_refused(samples, footage):
     with pytest.raises(UsageError, match="one size"):
         judge(samples[:, :, :32], *footage, fps=12)

@@ -55,6 +55,14 @@ def test_freeze_counts_the_still_steps(moving_textures):
     assert frozen.share == pytest.approx(12 / 23)
 
 
+def test_a_leap_is_a_step_that_the_footage_never_makes(moving_textures):
+    footage = moving_textures(8)
+    limit = motion.leap_limit(footage)
+    assert motion.leap_share(footage, limit) < 0.005
+    cut = np.concatenate([footage[0], footage[1]])[None]
+    assert motion.leap_share(cut, limit) == pytest.approx(1 / 23)
+
+
 def test_drift_is_none_when_short_and_zero_when_steady():
     assert motion.drift(rolling(30), fps=12) is None
     steady = motion.drift(rolling(128), fps=12)

@@ -35,6 +35,8 @@ from reroll.evaluation.motion import (
     continuity,
     drift,
     freeze,
+    leap_limit,
+    leap_share,
     motion_ratio,
     seam_error,
     sharpness,
@@ -82,6 +84,7 @@ class Judgement:
     continuity: Continuities | None
     freezes: list[Freeze]
     footage_still_share: float
+    leap_share: float
     drifts: list[Drift]
     distances: list[Distance]
     planted: dict[str, dict[str, float]]
@@ -154,6 +157,7 @@ def judge(
         continuity=_continuities(mine, whole) if frames >= FEWEST_FRAMES else None,
         freezes=[freeze(sample, still) for sample in samples],
         footage_still_share=float(np.mean([freeze(window, still).share for window in whole])),
+        leap_share=leap_share(samples, leap_limit(whole)),
         drifts=drifts,
         distances=distances,
         planted=planted,

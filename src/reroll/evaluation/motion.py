@@ -26,7 +26,7 @@ DIRECTIONS = 8
 QUIET_FLOW = 0.05  # percent of the short side per frame: below this nothing moves
 QUIET_CHANGE = 0.25  # grey levels
 MOTION_RANGE = (0.7, 1.4)  # samples' motion energy over the footage's, inside which other verdicts count
-LEAP = 1.25  # a step of a loop that is larger than all but the footage's very largest by this factor shows
+LEAP = 1.25  # a step that is larger than all but the footage's very largest by this factor shows
 STILL_SHARE_OF_MEDIAN = 0.1  # a step that changes less than this share of the footage's median is still
 
 
@@ -129,6 +129,17 @@ def freeze(sample: Frames, limit: float) -> Freeze:
     return Freeze(float(still.mean()), longest)
 
 
+def leap_limit(footage: Frames) -> float:
+    """The mean absolute change, in levels, above which a step counts as a leap: 1.25 times the 99.5th percentile of
+    the steps of footage `M T>=3 H W 3`."""
+    return _leap_limits(footage)[0]
+
+
+def leap_share(samples: Frames, limit: float) -> float:
+    """Share of the steps of samples `N T>=3 H W 3` that are leaps; `limit` is the footage's `leap_limit`."""
+    return float(np.mean([_changes(sample)[0] > limit for sample in samples]))
+
+
 @dataclass(frozen=True)
 class Drift:
     """The end of a sample against its beginning: colour in levels (0 to 255), the others as ratios."""
@@ -228,16 +239,27 @@ def seam_error(loop: Frames, footage: Frames) -> Seam:
     """Judge the joint of a loop `T>=4 H W 3`, and all of it, against footage `M T>=3 H W 3` of its size and rate."""
     ring = np.concatenate([loop, loop[:2]])
     steps, jumps = _changes(ring)
-    footage_steps, footage_jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
-    change_limit, velocity_limit = (float(np.quantile(x, 0.95)) for x in (footage_steps, footage_jumps))
-    leap_limit, jolt_limit = (LEAP * float(np.quantile(x, 0.995)) for x in (footage_steps, footage_jumps))
+    change_limit, velocity_limit = (float(np.quantile(x, 0.95)) for x in _all_changes(footage))
+    most_leap, most_jolt = _leap_limits(footage)
     ratio = motion_ratio(loop[None], footage)
     measurable = moves_alike(ratio)
     seam = Seam(
-        float(steps[-2]), change_limit, float(jumps[-2:].max()), velocity_limit, float(steps.max()), leap_limit,
-        float(jumps.max()), jolt_limit, ratio, measurable, hidden=False,
+        float(steps[-2]), change_limit, float(jumps[-2:].max()), velocity_limit, float(steps.max()), most_leap,
+        float(jumps.max()), most_jolt, ratio, measurable, hidden=False,
     )  # fmt: skip
     return replace(seam, hidden=measurable and seam.worst <= 1)
+
+
+def _leap_limits(footage: Frames) -> tuple[float, float]:
+    """The largest first and second differences that footage `M T>=3 H W 3` may be said to make."""
+    steps, jumps = (LEAP * float(np.quantile(x, 0.995)) for x in _all_changes(footage))
+    return steps, jumps
+
+
+def _all_changes(footage: Frames) -> tuple[Floats, Floats]:
+    """`_changes` of windows `M T>=3 H W 3`, of all together."""
+    steps, jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
+    return steps, jumps
 
 
 def _changes(frames: Frames) -> tuple[Floats, Floats]:

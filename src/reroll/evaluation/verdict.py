@@ -23,6 +23,7 @@ DETAIL_POOR = 0.3
 MOTION_POOR = (0.4, 2.2)
 FLICKER_RATIO = 1.3  # of flicker, over the footage's
 FREEZE_POOR = 0.25  # share of still steps, beyond the footage's own
+LEAP_FAIR = 0.005  # share of steps that are larger than almost all of the footage's
 DRIFT_COLOUR_LEVELS = 12.0
 DRIFT_RATIO = 1.4  # of sharpness or motion, either way
 COPY_FAIR = 0.2
@@ -64,6 +65,11 @@ def _motion(j: Judgement) -> Answer:
         light, words = "poor", f"{words}, and stand still for {still:.0%} of the time"
     if j.continuity and j.continuity.flicker > FLICKER_RATIO * j.continuity.footage_flicker:
         light, words = "poor" if light == "poor" else "fair", f"{words}, with flicker"
+    if j.leap_share > LEAP_FAIR:
+        light, words = (
+            "poor" if light == "poor" else "fair",
+            f"{words}, and jump in {j.leap_share:.1%} of steps",
+        )
     return Answer("Does it move right?", light, f"{ratio:.2f}× the motion", f"The samples move {words}")
 
 
