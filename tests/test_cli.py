@@ -264,7 +264,7 @@ def test_inspect_for_people(place):
     assert "clip0.mp4" in printed
     assert "--size" in printed
     assert "model " in printed
-    assert "no mirroring: the scene is fixed" in printed
+    assert "not mirrored: the scene is fixed" in printed
     assert "direction: none" in printed, "a square that swings to and fro"
 
 

@@ -410,7 +410,7 @@ def test_a_run_survives_being_moved(tmp_path, run):
 
 @pytest.fixture
 def generator(run):
-    return reroll.load(run)
+    return reroll.load(run, device="cpu")
 
 
 def test_what_was_saved_is_what_samples(footage, tmp_path, recipe, monkeypatch):
@@ -418,7 +418,7 @@ def test_what_was_saved_is_what_samples(footage, tmp_path, recipe, monkeypatch):
     kept = {}
     before_steps(monkeypatch, {STEPS - 1: lambda t: kept.update(trainer=t)})
     train(footage, tmp_path / "run", recipe)
-    loaded, trainer = reroll.load(tmp_path / "run"), kept["trainer"]
+    loaded, trainer = reroll.load(tmp_path / "run", device="cpu"), kept["trainer"]
     gap = loaded.record.key_gap_seconds
     settings = SampleSettings(frames=12, fps=FPS, seed=4, denoise_steps=3)
     frames = [
@@ -571,8 +571,9 @@ def test_the_keyframes_of_a_loop_are_a_closed_ring(generator, monkeypatch, count
     assert np.abs(np.diff(values)).max() < 2.5
 
 
-@pytest.mark.parametrize("fps", [120, 150, 240])
-def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch):
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("fps", [120, 150, 200, 240])
+def test_no_window_is_longer_than_those_of_training(generator, fps, loop, monkeypatch):
     """Keyframes of fast footage are more than a window apart: the frame half way is made before those between."""
     sampler = generator.sampler
     if generator.record.model.encoder is False:
@@ -585,16 +586,19 @@ def test_no_window_is_longer_than_those_of_training(generator, fps, monkeypatch)
 
     monkeypatch.setattr(Sampler, "_fill", filled)
     slow = Sampler(sampler.model, sampler.engine, key_gap_seconds=2 / 15)
-    frames = list(slow.frames(SampleSettings(frames=fps, fps=fps, denoise_steps=2)))
+    frames = list(slow.frames(SampleSettings(frames=fps, fps=fps, denoise_steps=2, loop=loop)))
     assert sum(map(len, frames)) == fps
     assert max(length for length, _ in lengths) <= 16
-    assert {step for _, step in lengths} >= {1, slow._spacing(fps) // 2, slow._spacing(fps)}
+    steps = {step for _, step in lengths}
+    assert 1 in steps
+    assert any(step in steps and 2 * step in steps for step in (fps // 16, fps // 15))
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.4])
 def test_loops_close(generator, seconds):
     """The seam is a change like the others: over a few seeds it is not always among the largest."""
-    rings = [changes(generator.sample(seconds, seed=seed, loop=True).frames) for seed in range(4)]
+    loops = [generator.sample(seconds, seed=seed, loop=True).frames for seed in range(4)]
+    rings = [changes(np.roll(loop, HALO, axis=0)) for loop in loops]
     ranks = [float((steps + 0.05 < seam).mean()) for steps, seam in rings]
     assert np.mean(ranks) < 0.9, ranks
 

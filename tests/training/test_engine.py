@@ -1,8 +1,11 @@
 """The engine: what it decides about the machine and what it promises about bits."""
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +174,18 @@ def test_a_busy_process_is_seen():
 def test_allocator_setting_is_skipped_where_there_is_no_glibc(monkeypatch):
     monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
     assert machine.keep_freed_memory() is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is nothing to set")
+@pytest.mark.parametrize("largest", [1 << 30, 1 << 25], ids=["new", "old"])
+def test_freed_memory_is_kept_by_glibc_new_and_old(monkeypatch, largest):
+    mallopt = ctypes.CDLL(None).mallopt
+
+    def picky(option, value):
+        return 0 if option == machine._M_MMAP_THRESHOLD and value > largest else mallopt(option, value)
+
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=picky))
+    assert machine.keep_freed_memory() is True
 
 
 def test_any_seed_that_may_be_given_will_do():

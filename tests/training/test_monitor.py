@@ -109,7 +109,7 @@ def test_the_line_says_all_that_was_promised(tmp_path):
 
 def test_a_terminal_gets_one_line_in_place(tmp_path):
     clock = Clock()
-    console = Console(file=io.StringIO(), force_terminal=True, width=60, height=20)
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=20)
     with Monitor(tmp_path, console, stages=[StageEstimate("prior", 20, 1)], clock=clock) as monitor:
         for step in range(1, 21):
             clock.now += 1
@@ -118,7 +118,22 @@ def test_a_terminal_gets_one_line_in_place(tmp_path):
     assert "prior  20/20" in text
     visible = [line for line in text.replace("\r", "\n").split("\n") if "prior" in line]
     assert len(visible) >= 15
-    assert text.count("\n") <= 2, "long lines are cut, not wrapped"
+    assert text.count("\n") <= 2, "in place, not one below the other"
+
+
+def test_a_narrow_terminal_hides_nothing(tmp_path):
+    clock = Clock()
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=20)
+    with Monitor(tmp_path, console, stages=[StageEstimate("prior", 20, 1)], clock=clock) as monitor:
+        for step in range(1, 11):
+            clock.now += 1
+            monitor.log(
+                step=step, stage="prior", frames_seen=1e6 * step, reconstruction=0.1, kl=1.0, flow=0.5,
+                adversarial=1.0, discriminator=1.4, real_sign=0.5, fake_sign=-0.5,
+            )  # fmt: skip
+        shown = console.file.getvalue().rsplit("prior", 1)[1]
+    for part in ("frames", "flow 0.5", "discriminator 1.4", "D +0.50 -0.50", "left", "GB"):
+        assert part in shown.replace("\n", "  "), part
 
 
 def test_a_value_that_is_not_finite_is_shown_as_such(tmp_path):

@@ -163,6 +163,15 @@ def test_minutes_added_after_a_kill_are_not_forgotten_at_an_older_replan(footage
     assert len(record.plan.stages) == 2
 
 
+def test_minutes_are_added_to_a_run_planned_in_steps(footage, tmp_path):
+    run = tmp_path / "run"
+    planned = train(footage, run, "vae", steps=10, model="s")
+    record = train(footage, run, "vae", steps=10, model="s", add_minutes=0.03)
+    assert record.status == "finished"
+    assert [stage.name for stage in record.plan.stages[len(planned.plan.stages) :]] == ["prior"]
+    assert checkpoint.load_newest(run / "checkpoints").step == record.plan.steps > 10
+
+
 # Mirroring
 
 

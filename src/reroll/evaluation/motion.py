@@ -201,19 +201,13 @@ def continuity(window: Frames) -> Continuity:
 
 @dataclass(frozen=True)
 class Seam:
-    """Whether a loop shows where it closes. Changes in levels (0 to 255), limits from the footage.
+    """Whether a loop shows where it closes, which may be anywhere in the ring. In levels (0 to 255).
 
-    `change` is from the last frame to the first, `velocity_jump` the larger of the two second differences
-    that straddle the joint; each must not exceed the 95th percentile of the footage's own. A ring may close anywhere:
-    `leap` and `jolt`, the largest change and second difference in all of it, must not exceed 1.25 times the 99.5th
-    percentile. `measurable` is False when the loop moves so much less or more than the footage that passing would mean
-    nothing.
+    `leap` and `jolt`, the largest change from frame to frame and the largest second difference in all of the ring, must
+    not exceed their limits, 1.25 times the 99.5th percentile of the footage's own. `measurable` is False when the loop
+    moves so much less or more than the footage that passing would mean nothing.
     """
 
-    change: float
-    change_limit: float
-    velocity_jump: float
-    velocity_limit: float
     leap: float
     leap_limit: float
     jolt: float
@@ -223,43 +217,27 @@ class Seam:
     hidden: bool
 
     @property
-    def joint(self) -> float:
-        """The larger of what is measured at the joint, in multiples of its limit."""
-        return max(
-            self.change / (self.change_limit + 1e-6), self.velocity_jump / (self.velocity_limit + 1e-6)
-        )
-
-    @property
     def worst(self) -> float:
-        """The largest of all four in multiples of its limit."""
-        return max(self.joint, self.leap / (self.leap_limit + 1e-6), self.jolt / (self.jolt_limit + 1e-6))
+        """The larger of both in multiples of its limit."""
+        return max(self.leap / (self.leap_limit + 1e-6), self.jolt / (self.jolt_limit + 1e-6))
 
 
 def seam_error(loop: Frames, footage: Frames) -> Seam:
-    """Judge the joint of a loop `T>=4 H W 3`, and all of it, against footage `M T>=3 H W 3` of its size and rate."""
-    ring = np.concatenate([loop, loop[:2]])
-    steps, jumps = _changes(ring)
-    change_limit, velocity_limit = (float(np.quantile(x, 0.95)) for x in _all_changes(footage))
+    """Judge a loop `T>=3 H W 3`, from its last frame to its first too, against footage `M T>=3 H W 3` of its size and
+    rate."""
+    steps, jumps = _changes(np.concatenate([loop, loop[:2]]))
     most_leap, most_jolt = _leap_limits(footage)
     ratio = motion_ratio(loop[None], footage)
-    measurable = moves_alike(ratio)
     seam = Seam(
-        float(steps[-2]), change_limit, float(jumps[-2:].max()), velocity_limit, float(steps.max()), most_leap,
-        float(jumps.max()), most_jolt, ratio, measurable, hidden=False,
-    )  # fmt: skip
-    return replace(seam, hidden=measurable and seam.worst <= 1)
+        float(steps.max()), most_leap, float(jumps.max()), most_jolt, ratio, moves_alike(ratio), hidden=False
+    )
+    return replace(seam, hidden=seam.measurable and seam.worst <= 1)
 
 
 def _leap_limits(footage: Frames) -> tuple[float, float]:
-    """The largest first and second differences that footage `M T>=3 H W 3` may be said to make."""
-    steps, jumps = (LEAP * float(np.quantile(x, 0.995)) for x in _all_changes(footage))
-    return steps, jumps
-
-
-def _all_changes(footage: Frames) -> tuple[Floats, Floats]:
-    """`_changes` of windows `M T>=3 H W 3`, of all together."""
+    """The largest first and second differences that a clip like footage `M T>=3 H W 3` may be said to make."""
     steps, jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
-    return steps, jumps
+    return LEAP * float(np.quantile(steps, 0.995)), LEAP * float(np.quantile(jumps, 0.995))
 
 
 def _changes(frames: Frames) -> tuple[Floats, Floats]:

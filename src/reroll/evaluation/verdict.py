@@ -126,8 +126,8 @@ def _steady(j: Judgement) -> Answer:
     drifts = colour > DRIFT_COLOUR_LEVELS or off > np.log(DRIFT_RATIO)
     far = colour > 2 * DRIFT_COLOUR_LEVELS or off > 2 * np.log(DRIFT_RATIO)
     light: Light = "poor" if far else "fair" if drifts else "good"
-    words = f"In the worst sample the last two seconds differ from the first by {colour:.0f} levels of colour"
-    words += f" and a factor of {np.exp(off):.2f} in sharpness or motion"
+    words = f"The last two seconds of a sample differ from its first by at most {colour:.0f} levels of colour"
+    words += f", and by at most a factor of {np.exp(off):.2f} in sharpness or motion"
     return Answer("Does it hold up to the end?", light, f"over {j.drifts[0].seconds:.0f} s", words)
 
 
@@ -142,11 +142,7 @@ def _loop(j: Judgement) -> Answer:
     if seam.hidden:
         words = "No step of it is much larger than the footage's largest"
     else:
-        words = (
-            "The joint shows as a jump"
-            if seam.joint > 1
-            else "It jumps further than the footage does on its way"
-        )
+        words = "Somewhere, where it closes or on its way, it jumps further than the footage does"
     return Answer(question, "good" if seam.hidden else "poor", figure, words)
 
 

@@ -24,7 +24,7 @@ MAX_PIXELS = 36_000_000
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,"
     "asf,asf_o,ogg,mxf,dv,gxf,nut,nuv,rm,wtv,amv,apng,gif,mjpeg,yuv4mpegpipe,y4m,cine,dirac,dnxhd,vc1,vc1test,"
-    "cavsvideo,avs2,avs3,evc,apv,film_cpk,flic,smk,bink,roq,4xm,idcin,webp,jpegxl_anim,"
+    "dhav,cavsvideo,avs2,avs3,evc,apv,film_cpk,flic,smk,bink,roq,4xm,idcin,webp,jpegxl_anim,"
     "png_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,jpegxs_pipe,j2k_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,"
     "dpx_pipe,exr_pipe,hdr_pipe,qoi_pipe,pam_pipe,pbm_pipe,pgm_pipe,ppm_pipe,pfm_pipe,psd_pipe,sgi_pipe,"
     "sunrast_pipe,dds_pipe,pcx_pipe,xbm_pipe"

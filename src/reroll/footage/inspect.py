@@ -32,7 +32,7 @@ from reroll.footage.shots import (
     glance,
     usual_gap,
 )
-from reroll.footage.store import frame_size
+from reroll.footage.store import PICTURE_SECONDS, frame_size
 
 __all__ = ["FileInspection", "Inspection", "SkippedFile", "inspect_footage"]
 
@@ -333,7 +333,7 @@ def _together(
 ) -> Inspection:
     """The whole footage from the files looked into, of which there are fewer than `tried` if some were unusable."""
     movement = meter.summary(overlays=sum(len(file.overlays) for file in files))
-    height, width = frame_size([(f.width, f.height, max(f.seconds, 0.04)) for f in files], 128)
+    height, width = frame_size([(f.width, f.height, f.seconds or PICTURE_SECONDS) for f in files], 128)
     factor = len(found) / tried
     notes = []
     if factor > 1:

@@ -108,16 +108,19 @@ class MovementMeter:
         sideways = self._net[0] / self._path if moves else 0.0
         if abs(sideways) > SIDEWAYS_LIMIT:
             side = "right" if sideways > 0 else "left"
-            return False, f"no mirroring: the motion is to the {side} on the whole and would be reversed"
+            return False, f"motion is not mirrored: it is to the {side} on the whole and would be reversed"
         if overlays:
-            return False, "no mirroring: there are static overlays, and writing would be turned round"
+            return (
+                False,
+                "motion is not mirrored: there are static overlays, and writing would be turned round",
+            )
         fixed, symmetry = self.fixed_scene()
         if fixed > FIXED_LIMIT and symmetry < SYMMETRIC:
             return (
                 False,
-                "no mirroring: the scene is fixed and not symmetric, mirrored it would be another place",
+                "motion is not mirrored: the scene is fixed and not symmetric, mirrored it would be another place",
             )
-        return True, "windows are mirrored half the time: no motion to one side on the whole, no fixed scene"
+        return True, "motion is mirrored half the time: no motion to one side on the whole, no fixed scene"
 
     def fixed_scene(self) -> tuple[float, float]:
         """How much of all frames their mean explains, 0 to 1, and how the mean correlates with its mirror

@@ -42,6 +42,8 @@ __all__ = ["IngestProgress", "Shot", "Store", "StoredFile", "frame_size", "inges
 
 MAX_ASPECT = 2.4
 """Widest (or tallest) frame shape that is trained; anything beyond is cropped."""
+PICTURE_SECONDS = 0.04
+"""What a picture counts for, beside clips, in the choice of the frame's shape."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def _look_at_all(
             status = os.stat(where)
             if seen.get(where, [])[:2] != [status.st_size, status.st_mtime_ns]:
                 found = probe(file.path)
-                shape = [found.width, found.height, found.duration_seconds or 1.0]
+                seconds = PICTURE_SECONDS if found.is_picture else found.duration_seconds or 1.0
+                shape = [found.width, found.height, seconds]
                 seen[where] = [status.st_size, status.st_mtime_ns, _sha256(file.path), *shape]
                 changed = True
             item = KnownFile(file, *seen[where])

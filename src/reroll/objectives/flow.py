@@ -149,7 +149,7 @@ def guided(
 ) -> Tensor:
     """The velocity; with `guidance` other than 1 that of label and content is pushed away from that of neither."""
     velocity: Tensor = prior(x, levels, times, labels, content)
-    if guidance == 1.0:
+    if guidance == 1.0 or (content is None and bool((labels < 0).all())):
         return velocity
     plain = prior(x, levels, times, torch.full_like(labels, -1), None)
     return plain + guidance * (velocity - plain)

@@ -1,4 +1,4 @@
-"""Sampler: a trained model → frames, in constant memory, one sample at a time.
+"""Sampler: a trained model → frames, in constant memory (but for the keyframes of a loop), one sample at a time.
 
 Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
 it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
@@ -62,33 +62,34 @@ class Sampler:
         self.model, self.engine = model.eval().requires_grad_(False), engine
         self.key_gap_seconds, self.window_frames = key_gap_seconds, window_frames
 
+    @torch.no_grad()
     def frames(self, settings: SampleSettings, given: Tensor | None = None) -> Iterator[np.ndarray]:
         """Chunks of uint8 `T H W 3`, `settings.frames` in all.
 
         `given` are whitened latents `1 T Z h w` of real frames at `settings.fps` that come directly before the
         first frame (and are not returned): the clip goes on from them. Frame rates below the keyframes' are made at
-        a multiple, which the MotionPrior was trained at, and thinned out (not where frames are given).
+        a multiple, which the MotionPrior was trained at, and thinned out; of frames given at such a rate only the last
+        is gone on from.
         """
         thin = max(1, math.ceil(1 / (self.key_gap_seconds * settings.fps) - 1e-6))
-        if thin > 1 and given is None and self.model.encoder is not None:
+        if thin > 1 and self.model.encoder is not None:
             dense = replace(settings, frames=settings.frames * thin, fps=settings.fps * thin)
-            at = 0
-            for chunk in self.frames(dense):
+            at = 0 if given is None else 1  # a given frame is the first of the dense ones
+            for chunk in self.frames(dense, None if given is None else given[:, -1:]):
                 if len(kept := chunk[-at % thin :: thin]):
                     yield kept
                 at += len(chunk)
             return
-        with torch.no_grad():
-            if self.model.encoder is None:
-                latents = self._from_noise(settings)
-            elif settings.loop:
-                latents = self._looped(settings)
-            else:
-                latents = self._open(settings, given)
-            if settings.loop:
-                yield from self._decode_ring(latents, settings.frames)
-            else:
-                yield from self._decode(latents, given)
+        if self.model.encoder is None:
+            latents = self._from_noise(settings)
+        elif settings.loop:
+            latents = self._looped(settings)
+        else:
+            latents = self._open(settings, given)
+        if settings.loop:
+            yield from self._decode_ring(latents, settings.frames)
+        else:
+            yield from self._decode(latents, given)
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """uint8 `T H W 3` → whitened latents `1 T Z h w`."""
@@ -99,10 +100,10 @@ class Sampler:
             ]
         return torch.cat(encoded, 1)
 
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
         """Whitened latents `1 T Z h w` → uint8 chunks `T H W 3`."""
-        with torch.no_grad():
-            yield from self._decode(iter([latents]), None)
+        yield from self._decode(iter([latents]), None)
 
     # Latents of a new clip
 
@@ -216,8 +217,8 @@ class Sampler:
             return torch.cat([key.latents for key in keys[1:]], 1)
         future = self._no_frames() if future is None else future
         before, last = past.shape[1], past.shape[1] + (len(keys) - 1) * spacing
-        if before + 1 + spacing > self.window_frames and spacing % 2 == 0:
-            return self._by_halves(past, keys, spacing // 2, settings, generator, future)
+        if len(keys) == 2 and before + 1 + spacing + future.shape[1] > self.window_frames:
+            return self._by_halves(past, keys, spacing, settings, generator, future)
         pieces, levels = [past, keys[0].latents], [0.0] * (before + 1)
         for one, other in pairwise(keys):
             pieces += [line(one.latents, other.latents, spacing), other.latents]
@@ -230,18 +231,20 @@ class Sampler:
         return window[:, before + 1 : last + 1]
 
     def _by_halves(
-        self, past: Tensor, keys: list[Keyframe], half: int, settings: SampleSettings, generator: Generator,
+        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
         future: Tensor,
     ) -> Tensor:  # fmt: skip
         """What `_between` returns where two keyframes and what is between them are more than a window: the frame half
         way is made first, as training makes one between keyframes."""
         start, end = keys
-        slow = replace(settings, fps=settings.fps / half)
+        half = spacing // 2
+        slow = replace(settings, fps=2 * settings.fps / spacing)
         latents = self._between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
         middle = Keyframe(latents, start.bridging or end.bridging)
         first = self._between(past, [start, middle], half, settings, generator)
-        past = torch.cat([past, start.latents, first], 1)[:, -past.shape[1] - 1 : -1]
-        return torch.cat([first, self._between(past, [middle, end], half, settings, generator, future)], 1)
+        past = torch.cat([past, start.latents, first], 1)[:, -GIVEN_FINE - 1 : -1]
+        second = self._between(past, [middle, end], spacing - half, settings, generator, future)
+        return torch.cat([first, second], 1)
 
     def _denoise(
         self, known: Tensor, new: int, times: Tensor, settings: SampleSettings, generator: Generator,
@@ -304,8 +307,11 @@ class Sampler:
         clip = list(islice(keys, count + self.window_frames - 1))
         start, between = closing(clip, count)
         clip = clip[start : start + count - between]
-        latents = torch.cat([key.latents for key in clip], 1)
-        return [*clip, *self._bridge(latents, between, latents, times, settings, generator)]
+        end, beginning = (
+            torch.cat([key.latents for key in part], 1)
+            for part in (clip[-GIVEN_KEYS:], clip[: self.window_frames])
+        )
+        return [*clip, *self._bridge(end, between, beginning, times, settings, generator)]
 
     # `gan`
 
@@ -317,7 +323,8 @@ class Sampler:
             times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
             noise = motion_noise(times, self.model.latent_shape, _generator(settings.seed), period)
             with self.engine.autocast():
-                yield one_step(self.model, self._to(noise)[None] * settings.temperature, label)
+                latents = one_step(self.model, self._to(noise)[None] * settings.temperature, label)
+            yield latents
 
     # Frames
 
@@ -359,11 +366,8 @@ class Sampler:
         return self.engine.pixels(frames)
 
     def _spacing(self, fps: float) -> int:
-        """Frames from one keyframe to the next; a number that can be halved until a window holds them."""
-        spacing, halvings = max(1, int(self.key_gap_seconds * fps + 1e-6)), 0
-        while GIVEN_FINE + 1 + (spacing >> halvings) > self.window_frames:
-            halvings += 1
-        return spacing >> halvings << halvings
+        """Frames from one keyframe to the next."""
+        return max(1, int(self.key_gap_seconds * fps + 1e-6))
 
     def _no_frames(self, batch: int = 1) -> Tensor:
         return torch.zeros(batch, 0, *self.model.latent_shape, device=self.engine.device)

@@ -13,7 +13,7 @@ from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePl
 from reroll.errors import UsageError
 from reroll.footage import Span, Store, Windows
 from reroll.footage.inspect import Inspection
-from reroll.footage.store import frame_size
+from reroll.footage.store import PICTURE_SECONDS, frame_size
 from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
@@ -90,7 +90,7 @@ class Suggestion(Frozen):
 def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
     """The largest size whose steps suffice, for footage of this shape; an estimate, `train` times for real."""
 
-    shapes = [(file.width, file.height, max(file.seconds, 0.04)) for file in footage.files]
+    shapes = [(file.width, file.height, file.seconds or PICTURE_SECONDS) for file in footage.files]
 
     def steps(size: int, model: ModelName = "m") -> int:
         height, width = frame_size(shapes, size)

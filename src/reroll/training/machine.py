@@ -99,7 +99,9 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     largest = 2**31 - 1  # mallopt takes an int
-    return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_M_TRIM_THRESHOLD, largest))
+    thresholds = (1 << 30, 1 << 25)  # glibc before 2.35 takes no more than half a heap, 32 MiB
+    kept = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in thresholds)
+    return bool(mallopt(_M_TRIM_THRESHOLD, largest)) and kept
 
 
 def _allowed_cpus() -> set[int]:

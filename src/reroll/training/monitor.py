@@ -242,7 +242,7 @@ class Monitor:
         self._shown_at = now
         line = self._line()
         if self._live:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(line), refresh=True)  # on a narrow terminal it takes two rows
         else:
             self.console.print(Text(line), soft_wrap=True)
 

@@ -18,7 +18,7 @@ from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, 
 from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
-from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages
+from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages, time_model
 from reroll.training.engine import Engine
 from reroll.training.monitor import Monitor
 from reroll.training.run import FootageRecord, RunRecord, read_record, restore
@@ -252,14 +252,16 @@ def _start_from(trainer: Trainer, path: Path) -> None:
 def _add(session: Session, minutes: float) -> None:
     """Added minutes become the recipe's repeating stages once more, after those that are done."""
     trainer = session.trainer
-    if session.record.config.minutes is None and not trainer.plan.seconds_per_step:
-        raise UsageError(
-            "--add-minutes: this run was not planned in minutes; start a new one with --init instead."
+    plan = trainer.plan
+    if plan.seconds_per_step:
+        timing = Timing(plan.model, plan.seconds_per_step)
+    else:  # planned in steps
+        timing = time_model(
+            trainer.engine, trainer.recipe, plan.model, trainer.data.store, trainer.data, plan, trainer.seed
         )
-    timing = Timing(trainer.plan.model, trainer.plan.seconds_per_step)
     specs = [spec for spec in trainer.recipe.stages if spec.repeats]
     more = plan_stages(specs, timing, minutes * 60, "--add-minutes")
-    stages = (*trainer.plan.stages, *more)
+    stages = (*plan.stages, *more)
     session.monitor.event(
         "extended", from_step=trainer.global_step, minutes=minutes, stages=[s.model_dump() for s in stages]
     )
