@@ -57,7 +57,7 @@ def test_freeze_counts_the_still_steps(moving_textures):
 
 def test_a_leap_is_a_step_that_the_footage_never_makes(moving_textures):
     footage = moving_textures(8)
-    limit = motion.leap_limit(footage)
+    limit, _ = motion.leap_limits(footage)
     assert motion.leap_share(footage, limit) < 0.005
     cut = np.concatenate([footage[0], footage[1]])[None]
     assert motion.leap_share(cut, limit) == pytest.approx(1 / 23)

@@ -107,14 +107,18 @@ def test_the_line_says_all_that_was_promised(tmp_path):
     assert 2 <= len(rest) <= 3, "one line in ten seconds, not one a step"
 
 
-def test_a_terminal_gets_one_line_in_place(tmp_path):
-    clock = Clock()
-    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=20)
-    with Monitor(tmp_path, console, stages=[StageEstimate("prior", 20, 1)], clock=clock) as monitor:
-        for step in range(1, 21):
+def on_a_terminal(folder, *, width, steps, **logged):
+    """All that is written there while so many of 20 steps are logged."""
+    clock, console = Clock(), Console(file=io.StringIO(), force_terminal=True, width=width, height=20)
+    with Monitor(folder, console, stages=[StageEstimate("prior", 20, 1)], clock=clock) as monitor:
+        for step in range(1, steps + 1):
             clock.now += 1
-            monitor.log(step=step, stage="prior", loss=0.1, kl=1.0, flow=0.5, adversarial=1.0)
-    text = console.file.getvalue()
+            monitor.log(step=step, stage="prior", kl=1.0, flow=0.5, adversarial=1.0, **logged)
+    return console.file.getvalue()
+
+
+def test_a_terminal_gets_one_line_in_place(tmp_path):
+    text = on_a_terminal(tmp_path, width=120, steps=20, loss=0.1)
     assert "prior  20/20" in text
     visible = [line for line in text.replace("\r", "\n").split("\n") if "prior" in line]
     assert len(visible) >= 15
@@ -122,16 +126,11 @@ def test_a_terminal_gets_one_line_in_place(tmp_path):
 
 
 def test_a_narrow_terminal_hides_nothing(tmp_path):
-    clock = Clock()
-    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=20)
-    with Monitor(tmp_path, console, stages=[StageEstimate("prior", 20, 1)], clock=clock) as monitor:
-        for step in range(1, 11):
-            clock.now += 1
-            monitor.log(
-                step=step, stage="prior", frames_seen=1e6 * step, reconstruction=0.1, kl=1.0, flow=0.5,
-                adversarial=1.0, discriminator=1.4, real_sign=0.5, fake_sign=-0.5,
-            )  # fmt: skip
-        shown = console.file.getvalue().rsplit("prior", 1)[1]
+    text = on_a_terminal(
+        tmp_path, width=80, steps=10, frames_seen=1e7, reconstruction=0.1, discriminator=1.4, real_sign=0.5,
+        fake_sign=-0.5,
+    )  # fmt: skip
+    shown = text.rsplit("prior", 1)[1]
     for part in ("frames", "flow 0.5", "discriminator 1.4", "D +0.50 -0.50", "left", "GB"):
         assert part in " ".join(shown.split()), part
 

@@ -35,7 +35,7 @@ from reroll.evaluation.motion import (
     continuity,
     drift,
     freeze,
-    leap_limit,
+    leap_limits,
     leap_share,
     motion_ratio,
     seam_error,
@@ -136,7 +136,7 @@ def judge(
     reference, clean = (heldout, train) if unseen else (train, None)
     mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS)
     whole = evenly(np.concatenate([train, heldout]), MOST_WINDOWS)
-    ratio, still = motion_ratio(mine, whole), still_limit(whole)
+    ratio, still, limits = motion_ratio(mine, whole), still_limit(whole), leap_limits(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others)
     drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
@@ -157,14 +157,14 @@ def judge(
         continuity=_continuities(mine, whole) if frames >= FEWEST_FRAMES else None,
         freezes=[freeze(sample, still) for sample in samples],
         footage_still_share=float(np.mean([freeze(window, still).share for window in whole])),
-        leap_share=leap_share(samples, leap_limit(whole)),
+        leap_share=leap_share(samples, limits[0]),
         drifts=drifts,
         distances=distances,
         planted=planted,
         blind=_blind(distances, planted),
         originality=original,
         diversity=varied,
-        seam=None if loop is None else seam_error(loop, whole),
+        seam=None if loop is None else seam_error(loop, whole, limits),
         reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
         reconstruction_of=rebuilt_of,
         missing=missing

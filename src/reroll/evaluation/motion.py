@@ -129,14 +129,15 @@ def freeze(sample: Frames, limit: float) -> Freeze:
     return Freeze(float(still.mean()), longest)
 
 
-def leap_limit(footage: Frames) -> float:
-    """The mean absolute change, in levels, above which a step counts as a leap: 1.25 times the 99.5th percentile of
-    the steps of footage `M T>=3 H W 3`."""
-    return _leap_limits(footage)[0]
+def leap_limits(footage: Frames) -> tuple[float, float]:
+    """The mean absolute first and second difference, in levels, above which a step counts as a leap and a jolt: 1.25
+    times the 99.5th percentile of those of footage `M T>=3 H W 3`."""
+    steps, jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
+    return LEAP * float(np.quantile(steps, 0.995)), LEAP * float(np.quantile(jumps, 0.995))
 
 
 def leap_share(samples: Frames, limit: float) -> float:
-    """Share of the steps of samples `N T>=3 H W 3` that are leaps; `limit` is the footage's `leap_limit`."""
+    """Share of the steps of samples `N T>=3 H W 3` that are leaps; `limit` is the first of `leap_limits`."""
     return float(np.mean([_changes(sample)[0] > limit for sample in samples]))
 
 
@@ -222,22 +223,16 @@ class Seam:
         return max(self.leap / (self.leap_limit + 1e-6), self.jolt / (self.jolt_limit + 1e-6))
 
 
-def seam_error(loop: Frames, footage: Frames) -> Seam:
+def seam_error(loop: Frames, footage: Frames, limits: tuple[float, float] | None = None) -> Seam:
     """Judge a loop `T>=3 H W 3`, from its last frame to its first too, against footage `M T>=3 H W 3` of its size and
-    rate."""
+    rate, whose `leap_limits` may be known."""
     steps, jumps = _changes(np.concatenate([loop, loop[:2]]))
-    most_leap, most_jolt = _leap_limits(footage)
+    most_leap, most_jolt = limits or leap_limits(footage)
     ratio = motion_ratio(loop[None], footage)
     seam = Seam(
         float(steps.max()), most_leap, float(jumps.max()), most_jolt, ratio, moves_alike(ratio), hidden=False
     )
     return replace(seam, hidden=seam.measurable and seam.worst <= 1)
-
-
-def _leap_limits(footage: Frames) -> tuple[float, float]:
-    """The largest first and second differences that a clip like footage `M T>=3 H W 3` may be said to make."""
-    steps, jumps = (np.concatenate(x) for x in zip(*map(_changes, footage), strict=True))
-    return LEAP * float(np.quantile(steps, 0.995)), LEAP * float(np.quantile(jumps, 0.995))
 
 
 def _changes(frames: Frames) -> tuple[Floats, Floats]:

@@ -63,13 +63,14 @@ def _motion(j: Judgement) -> Answer:
         light = "poor"
     if still > j.footage_still_share + FREEZE_POOR:
         light, words = "poor", f"{words}, and stand still for {still:.0%} of the time"
+    faults = []
     if j.continuity and j.continuity.flicker > FLICKER_RATIO * j.continuity.footage_flicker:
-        light, words = "poor" if light == "poor" else "fair", f"{words}, with flicker"
+        faults.append("with flicker")
     if j.leap_share > LEAP_FAIR:
-        light, words = (
-            "poor" if light == "poor" else "fair",
-            f"{words}, and jump in {j.leap_share:.1%} of steps",
-        )
+        faults.append(f"and jump in {j.leap_share:.1%} of steps")
+    if faults and light == "good":
+        light = "fair"
+    words = ", ".join([words, *faults])
     return Answer("Does it move right?", light, f"{ratio:.2f}× the motion", f"The samples move {words}")
 
 
