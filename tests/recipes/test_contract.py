@@ -503,7 +503,7 @@ def test_a_loop_decoded_in_pieces_is_the_ring_decoded_whole(generator):
 
 def planted(generator, monkeypatch, *, starts=(), beginnings=0.0):
     """A Sampler whose windows are planted as shots that run from `starts`, then from `beginnings` up, or on from what
-    they are given, and bridges as the straight lines that they begin as."""
+    they are given, and bridges as straight lines."""
     if generator.record.model.encoder is False:
         pytest.skip("gan makes its frames from noise")
     sampler = generator.sampler
@@ -514,11 +514,12 @@ def planted(generator, monkeypatch, *, starts=(), beginnings=0.0):
         begin = float(known[0, -1, 0, 0, 0]) + 1 if known.shape[1] else next(starts, beginnings)
         return torch.cat([known, as_latents(begin + np.arange(new), shape, len(known))], 1)
 
-    def bridged(self, known, highest, *rest):
-        return known
+    def straight(self, one, other, steps):
+        share = torch.arange(1, steps)[None, :, None, None, None] / steps
+        return one.lerp(other, share)
 
     monkeypatch.setattr(Sampler, "_denoise", ramp)
-    monkeypatch.setattr(Sampler, "_fill", bridged)
+    monkeypatch.setattr(Sampler, "_morphed", straight)
     return sampler
 
 

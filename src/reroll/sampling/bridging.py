@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LEAST_BRIDGING, MOST_BRIDGING = 3, 8
+LEAST_BRIDGING, MOST_BRIDGING = 2, 8
 """How many keyframes bridge two windows at least and at most."""
-BRIDGING_PACE = 2.5
+BRIDGING_PACE = 1.5
 """Steps of a bridge for each that its way is long at the windows' own pace."""
 FARTHEST = 2.0
 """How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
@@ -31,12 +31,6 @@ class Keyframe(NamedTuple):
 def keyframes(latents: Tensor, *, bridging: bool = False) -> Iterator[Keyframe]:
     """Latents `1 T Z h w`, one by one, none of which keeps what it was made with in memory."""
     return (Keyframe(one.clone(), bridging) for one in latents.split(1, 1))
-
-
-def line(one: Tensor, other: Tensor, steps: int) -> Tensor:
-    """What lies between latents `1 1 Z h w` on a straight line in so many steps: `1 steps-1 Z h w`."""
-    share = torch.arange(1, steps, device=one.device) / steps
-    return one.lerp(other, share[None, :, None, None, None])
 
 
 @dataclass(frozen=True)

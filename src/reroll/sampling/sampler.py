@@ -1,10 +1,10 @@
 """Sampler: a trained model → frames, in constant memory (but for the keyframes of a loop), one sample at a time.
 
 Coarse to fine. *Keyframes* 6 to 8 a second are denoised window by window, each a new beginning that is entered where
-it is most like the one before; then the same network in-betweens them to the frame rate asked for; then the Decoder
-runs over chunks with its halo. What goes on from given frames begins with a window whose first they are, at most half.
-A *loop* is a clip that is left where it is most like its own beginning, and bridged to that. `gan` needs none of this:
-its frames are made from noise that is known at every time.
+it is most like the one before, over a bridge of morphed frames; then the same network in-betweens them to the frame
+rate asked for; then the Decoder runs over chunks with its halo. What goes on from given frames begins with a window
+whose first they are, at most half. A *loop* is a clip that is left where it is most like its own beginning, and bridged
+to that. `gan` needs none of this: its frames are made from noise that is known at every time.
 
 A sample depends on its seed and settings only: each has its own generator and is computed by itself.
 """
@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 
 import numpy as np
 import torch
@@ -26,14 +26,11 @@ from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
 from reroll.parts.noise import motion_noise
 from reroll.recipes.gan import one_step
-from reroll.sampling.bridging import Keyframe, closing, join, keyframes, line
+from reroll.sampling.bridging import Keyframe, closing, join, keyframes
+from reroll.sampling.morph import morph
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
-GIVEN_KEYS = 4
-"""Keyframes given before those that bridge two windows."""
-BRIDGING_LEVELS = 0.7, 0.3
-"""Noise levels from which the keyframes of a bridge and the frames between them begin, on a straight line."""
 NEAREST = 24, 72, 256
 """What may follow a window: a new one of a content among so many of the nearest."""
 CHUNK_FRAMES = 16
@@ -122,10 +119,10 @@ class Sampler:
             left -= 1
         while left > 0:
             ends = [next(keys) for _ in range(stride)]
-            fine = self._between(past, [start, *ends], spacing, settings, generator)[:, :left]
-            yield fine
+            fine, past = self._between(past, [start, *ends], spacing, settings, generator)
+            yield fine[:, :left]
             left -= fine.shape[1]
-            past, start = torch.cat([past, start.latents, fine], 1)[:, -GIVEN_FINE - 1 : -1], ends[-1]
+            start = ends[-1]
 
     def _keys(
         self, settings: SampleSettings, spacing: int, generator: Generator, given: Tensor | None
@@ -175,9 +172,7 @@ class Sampler:
                 continue
             yield from keyframes(window[:, earliest : found.leave + 1])
             following, enter = beginnings[found.following :][:1], found.enter
-            yield from self._bridge(
-                window[:, : found.leave + 1], found.between, following[:, enter:], times, settings, generator
-            )
+            yield from self._bridge(window[:, found.leave, None], following[:, enter, None], found.between)
             window, at = following, enter
 
     def _beginning(
@@ -190,60 +185,63 @@ class Sampler:
         nothing = self._no_frames(1 if codes is None else len(codes))
         return self._denoise(nothing, self.window_frames, times, settings, generator, content)
 
-    def _bridge(
-        self, before: Tensor, between: int, after: Tensor, times: Tensor, settings: SampleSettings,
-        generator: Generator,
-    ) -> Iterator[Keyframe]:  # fmt: skip
-        """`between` keyframes from the end of the keyframes `before` to the beginning of those `after`.
+    def _bridge(self, end: Tensor, beginning: Tensor, between: int) -> Iterator[Keyframe]:
+        """`between` keyframes from the last of one window to the first of the next, both `1 1 Z h w`."""
+        return keyframes(self._morphed(end, beginning, between + 1), bridging=True)
 
-        From noise alone they would follow one side for as long as they can, and leap to the other (docs/log.md).
+    def _morphed(self, one: Tensor, other: Tensor, steps: int) -> Tensor:
+        """What lies between latents `1 1 Z h w` in so many steps, `1 steps-1 Z h w`, their frames morphed.
+
+        Denoised, it would follow one side for as long as it can and leap to the other, with ghosts (docs/log.md).
         """
-        before = before[:, -GIVEN_KEYS:]
-        after = after[:, : self.window_frames - before.shape[1] - between]
-        known = torch.cat([before, line(before[:, -1:], after[:, :1], between + 1), after], 1)
-        new = slice(before.shape[1], before.shape[1] + between)
-        highest = torch.zeros(known.shape[1])
-        highest[new] = BRIDGING_LEVELS[0]
-        steps = max(1, settings.denoise_steps // 2)
-        window = self._fill(known, highest, times[: len(highest)], settings, generator, steps)
-        yield from keyframes(window[:, new], bridging=True)
+        with self.engine.autocast():
+            first, last = self.engine.pixels(self.model.decode(torch.cat([one, other]))[:, 0])
+        return self.encode(morph(first, last, steps))
 
     def _between(
-        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
-        future: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before and after."""
+        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before; and those that
+        are given to the frames after them: none from a bridge, which does not move like the footage."""
         if spacing == 1:
-            return torch.cat([key.latents for key in keys[1:]], 1)
-        future = self._no_frames() if future is None else future
-        before, last = past.shape[1], past.shape[1] + (len(keys) - 1) * spacing
-        if len(keys) == 2 and before + 1 + spacing + future.shape[1] > self.window_frames:
-            return self._by_halves(past, keys, spacing, settings, generator, future)
-        pieces, levels = [past, keys[0].latents], [0.0] * (before + 1)
-        for one, other in pairwise(keys):
-            pieces += [line(one.latents, other.latents, spacing), other.latents]
-            level = BRIDGING_LEVELS[1] if one.bridging or other.bridging else 1.0
-            levels += [level] * (spacing - 1) + [0.0]
-        known = torch.cat([*pieces, future], 1)
-        highest = torch.tensor(levels + [0.0] * future.shape[1])
+            return torch.cat([key.latents for key in keys[1:]], 1), past
+        fine = []
+        for bridging, run in groupby(pairwise(keys), lambda pair: pair[0].bridging or pair[1].bridging):
+            gaps = [(one.latents, other.latents) for one, other in run]
+            if bridging:
+                fine += [torch.cat([self._morphed(*gap, spacing), gap[1]], 1) for gap in gaps]
+                past = self._no_frames()
+            else:
+                start, ends = gaps[0][0], [other for _, other in gaps]
+                fine.append(self._in_between(past, [start, *ends], spacing, settings, generator))
+                past = torch.cat([past, start, fine[-1]], 1)[:, -GIVEN_FINE - 1 : -1]
+        return torch.cat(fine, 1), past
+
+    def _in_between(
+        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
+    ) -> Tensor:
+        """The frames after `keys[0]` up to and with `keys[-1]`, denoised."""
+        if len(keys) == 2 and past.shape[1] + 1 + spacing > self.window_frames:
+            return self._by_halves(past, keys, spacing, settings, generator)
+        before = past.shape[1] + 1
+        known = torch.cat([past, keys[0], *(key.repeat(1, spacing, 1, 1, 1) for key in keys[1:])], 1)
+        highest = torch.tensor([0.0] * before + ([1.0] * (spacing - 1) + [0.0]) * (len(keys) - 1))
         times = torch.arange(len(highest)) / settings.fps
         window = self._fill(known, highest, times, settings, generator, max(1, settings.denoise_steps // 2))
-        return window[:, before + 1 : last + 1]
+        return window[:, before:]
 
     def _by_halves(
-        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
-        future: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """What `_between` returns where two keyframes and what is between them are more than a window: the frame half
-        way is made first, as training makes one between keyframes."""
+        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
+    ) -> Tensor:
+        """What `_in_between` returns where two keyframes and what is between them are more than a window: the frame
+        half way is made first, as training makes one between keyframes."""
         start, end = keys
         half = spacing // 2
         slow = replace(settings, fps=2 * settings.fps / spacing)
-        latents = self._between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
-        middle = Keyframe(latents, start.bridging or end.bridging)
-        first = self._between(past, [start, middle], half, settings, generator)
-        past = torch.cat([past, start.latents, first], 1)[:, -GIVEN_FINE - 1 : -1]
-        second = self._between(past, [middle, end], spacing - half, settings, generator, future)
+        middle = self._in_between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
+        first = self._in_between(past, [start, middle], half, settings, generator)
+        past = torch.cat([past, start, first], 1)[:, -GIVEN_FINE - 1 : -1]
+        second = self._in_between(past, [middle, end], spacing - half, settings, generator)
         return torch.cat([first, second], 1)
 
     def _denoise(
@@ -287,17 +285,13 @@ class Sampler:
         count = max(4, math.ceil(settings.frames / settings.fps / self.key_gap_seconds - 1e-3))
         places = [round(i * settings.frames / count) for i in range(count)]
         keys = self._ring(count, settings, generator)
-        past = head = self._no_frames()
+        past = self._no_frames()
         for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
             pair = [keys[index], keys[(index + 1) % count]]
             if there == here:
                 continue
-            future = head[:, 1:] if index == count - 1 else None
-            fine = self._between(past, pair, there - here, settings, generator, future)
-            piece = torch.cat([pair[0].latents, fine[:, :-1]], 1)
-            yield piece
-            past = torch.cat([past, piece], 1)[:, -GIVEN_FINE:]
-            head = torch.cat([head, piece], 1)[:, : GIVEN_FINE + 1]
+            fine, past = self._between(past, pair, there - here, settings, generator)
+            yield torch.cat([pair[0].latents, fine[:, :-1]], 1)
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> list[Keyframe]:
         """A closed ring of `count` keyframes: those of a new clip, left where they are most like those at its
@@ -307,11 +301,7 @@ class Sampler:
         clip = list(islice(keys, count + self.window_frames - 1))
         start, between = closing(clip, count)
         clip = clip[start : start + count - between]
-        end, beginning = (
-            torch.cat([key.latents for key in part], 1)
-            for part in (clip[-GIVEN_KEYS:], clip[: self.window_frames])
-        )
-        return [*clip, *self._bridge(end, between, beginning, times, settings, generator)]
+        return [*clip, *self._bridge(clip[-1].latents, clip[0].latents, between)]
 
     # `gan`
 
