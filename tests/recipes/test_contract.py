@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from reroll.export.media import read_record as read_output_record
 from reroll.footage import probe, read_clip
 from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
+from reroll.sampling.bridging import Keyframe
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
@@ -514,10 +516,6 @@ def planted(generator, monkeypatch, *, starts=(), beginnings=0.0):
         begin = float(known[0, -1, 0, 0, 0]) + 1 if known.shape[1] else next(starts, beginnings)
         return torch.cat([known, as_latents(begin + np.arange(new), shape, len(known))], 1)
 
-    def straight(self, one, other, steps):
-        share = torch.arange(1, steps)[None, :, None, None, None] / steps
-        return one.lerp(other, share)
-
     monkeypatch.setattr(Sampler, "_denoise", ramp)
     monkeypatch.setattr(Sampler, "_morphed", straight)
     return sampler
@@ -525,6 +523,11 @@ def planted(generator, monkeypatch, *, starts=(), beginnings=0.0):
 
 def as_latents(values, shape, batch=1):
     return torch.as_tensor(values).float()[None, :, None, None, None].expand(batch, -1, *shape)
+
+
+def straight(_, one, other, steps):
+    """What lies between two latents on a straight line."""
+    return one.lerp(other, torch.arange(1, steps)[None, :, None, None, None] / steps)
 
 
 def planted_keys(generator, monkeypatch, *, given=None, count=100, beginnings=0.0):
@@ -557,6 +560,28 @@ def test_a_take_goes_on_from_its_last_frame_and_does_not_stay_where_the_footage_
 def test_where_nothing_is_alike_a_window_goes_on_from_the_one_before(generator, monkeypatch):
     found = planted_keys(generator, monkeypatch, beginnings=1000.0)
     assert found.tolist() == list(range(100))
+
+
+def test_what_comes_after_a_bridge_is_not_given_its_frames(generator, monkeypatch):
+    """A bridge does not move like the footage; from it the MotionPrior would leap."""
+    sampler, given = planted(generator, monkeypatch), []
+    shape = sampler.model.latent_shape
+
+    def in_between(self, past, keys, spacing, *rest):
+        given.append(past.shape[1])
+        return torch.cat(
+            [torch.cat([straight(self, *pair, spacing), pair[1]], 1) for pair in pairwise(keys)], 1
+        )
+
+    monkeypatch.setattr(Sampler, "_in_between", in_between)
+    keys = [Keyframe(as_latents([value], shape), bridging=value == 2) for value in range(6)]
+    options = 4, SampleSettings(frames=20, fps=FPS), torch.Generator().manual_seed(0)
+    fine, past = sampler._between(as_latents([-0.5, -0.25], shape), keys, *options)
+    assert given == [2, 0]
+    assert fine[0, :, 0, 0, 0].tolist() == [step / 4 for step in range(1, 21)]
+    assert past[0, :, 0, 0, 0].tolist() == [4.25, 4.5, 4.75]
+    _, past = sampler._between(past, keys[:3], *options)
+    assert past.shape[1] == 0
 
 
 @pytest.mark.parametrize("count", [4, 9, 30, 100])
