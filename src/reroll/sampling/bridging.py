@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LEAST_BRIDGING, MOST_BRIDGING = 2, 8
+LEAST_BRIDGING, MOST_BRIDGING = 1, 8
 """How many keyframes bridge two windows at least and at most."""
 BRIDGING_PACE = 1.5
 """Steps of a bridge for each that its way is long at the windows' own pace."""
+MOVING = 10.0
+"""How many steps longer a loop's bridge may be if its keyframes then move a step more at each."""
 FARTHEST = 2.0
 """How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
 
@@ -75,19 +77,22 @@ def _bridging(steps: Tensor) -> Tensor:
 
 def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:
     """Where in keyframes a ring of `count` begins, and how many of them, its last, bridge the way from those before, at
-    most half, to its beginning: where that is the least way and has to hurry the least, and between keyframes that
-    bridge nothing themselves if there are such."""
+    most half, to its beginning: where that is a short way that does not have to hurry and those before move the most,
+    and between keyframes that bridge nothing themselves if there are such."""
     flat = torch.cat([key.latents for key in clip], 1)[0].flatten(1)
     change = flat.diff(dim=0)
+    steps = change.norm(dim=1)
     real = [i for i, (one, other) in enumerate(pairwise(clip)) if not one.bridging and not other.bridging]
-    pace = float((change[real] if real else change).norm(dim=1).median().clamp(min=1e-6))
+    pace = float((steps[real] if real else steps).median().clamp(min=1e-6))
     ways = []
     for start in range(len(flat) - count + 1):
         for between in range(min(LEAST_BRIDGING, count // 2), min(MOST_BRIDGING, count // 2) + 1):
             last = start + count - between - 1
             apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
-            steps = float((apart.square().sum() + turn.square().sum()).sqrt()) / pace
-            hurry = max(1.0, BRIDGING_PACE * steps / (between + 1))
-            ways.append((clip[start].bridging or clip[last].bridging, steps * hurry, between, start))
+            way = float(torch.hypot(apart.norm(), turn.norm())) / pace
+            hurry = max(1.0, BRIDGING_PACE * way / (between + 1))
+            moved = float(steps[start:last].sum()) / pace / count
+            on_a_bridge = clip[start].bridging or clip[last].bridging
+            ways.append((on_a_bridge, way * hurry - MOVING * moved, between, start))
     _, _, between, start = min(ways)
     return start, between
