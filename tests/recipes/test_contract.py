@@ -584,6 +584,20 @@ def test_what_comes_after_a_bridge_is_not_given_its_frames(generator, monkeypatc
     assert past.shape[1] == 0
 
 
+def test_what_is_given_is_directly_before_where_keyframes_are_neighbours_too(generator, monkeypatch):
+    """Loops at rates near the keyframes' have some with a frame between and some with none."""
+    sampler = planted(generator, monkeypatch)
+    shape = sampler.model.latent_shape
+    options = 1, SampleSettings(frames=20, fps=FPS), torch.Generator().manual_seed(0)
+    keys = [Keyframe(as_latents([value], shape), bridging=value == 4) for value in range(8)]
+    fine, past = sampler._between(as_latents([-2, -1], shape), keys[:3], *options)
+    assert fine[0, :, 0, 0, 0].tolist() == [1, 2]
+    assert past[0, :, 0, 0, 0].tolist() == [-1, 0, 1]
+    fine, past = sampler._between(past, keys[2:], *options)
+    assert fine[0, :, 0, 0, 0].tolist() == [3, 4, 5, 6, 7]
+    assert past[0, :, 0, 0, 0].tolist() == [5, 6]
+
+
 @pytest.mark.parametrize("count", [4, 9, 30, 100])
 def test_the_keyframes_of_a_loop_are_a_closed_ring(generator, monkeypatch, count):
     """Of shots that run from 0 to 15: no step of the ring, that from its last to its first too, is a leap."""

@@ -86,7 +86,7 @@ def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:
     pace = float((steps[real] if real else steps).median().clamp(min=1e-6))
     ways = []
     for start in range(len(flat) - count + 1):
-        for between in range(min(LEAST_BRIDGING, count // 2), min(MOST_BRIDGING, count // 2) + 1):
+        for between in range(LEAST_BRIDGING, min(MOST_BRIDGING, count // 2) + 1):
             last = start + count - between - 1
             apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
             way = float(torch.hypot(apart.norm(), turn.norm())) / pace

@@ -194,6 +194,8 @@ class Sampler:
 
         Denoised, it would follow one side for as long as it can and leap to the other, with ghosts (docs/log.md).
         """
+        if steps == 1:
+            return self._no_frames()
         with self.engine.autocast():
             first, last = self.engine.pixels(self.model.decode(torch.cat([one, other]))[:, 0])
         return self.encode(morph(first, last, steps))
@@ -203,8 +205,6 @@ class Sampler:
     ) -> tuple[Tensor, Tensor]:
         """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before; and those that
         are given to the frames after them: none from a bridge, which does not move like the footage."""
-        if spacing == 1:
-            return torch.cat([key.latents for key in keys[1:]], 1), past
         fine = []
         for bridging, run in groupby(pairwise(keys), lambda pair: pair[0].bridging or pair[1].bridging):
             gaps = [(one.latents, other.latents) for one, other in run]
@@ -221,6 +221,8 @@ class Sampler:
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
     ) -> Tensor:
         """The frames after `keys[0]` up to and with `keys[-1]`, denoised."""
+        if spacing == 1:
+            return torch.cat(keys[1:], 1)
         if len(keys) == 2 and past.shape[1] + 1 + spacing > self.window_frames:
             return self._by_halves(past, keys, spacing, settings, generator)
         before = past.shape[1] + 1
