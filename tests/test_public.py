@@ -16,7 +16,7 @@ SOURCE = Path(reroll.__file__).parent
 
 
 def test_exported_members():
-    assert reroll.__all__ == ["Clip", "Generator", "RerollError", "inspect", "load", "report", "train"]
+    assert reroll.__all__ == ["Clip", "Generator", "RerollError", "evaluate", "inspect", "load", "report", "train"]
     assert all(hasattr(reroll, name) for name in reroll.__all__)
     assert set(reroll.__all__) <= set(dir(reroll))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -39,7 +39,7 @@ def test_members_of_a_generator_and_of_a_clip():
 
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
-    assert verbs == {"doctor", "extend", "inspect", "report", "sample", "train"}
+    assert verbs == {"doctor", "evaluate", "extend", "inspect", "report", "sample", "train"}
 
 
 def test_one_tree_of_errors_with_an_exit_code_each():
@@ -59,8 +59,13 @@ def test_one_tree_of_errors_with_an_exit_code_each():
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_nothing_is_ever_unpickled(path):
-    """No pickle, no torch.load, no numpy file with objects in it: a run from somebody else cannot run code."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """No pickle, no torch.load, no numpy file with objects in it: a run from somebody else cannot run code. The judge's
+    networks come in torch's format inside pinned packages; of them only tensors are read."""
+    source = path.read_text(encoding="utf-8")
+    if path.name == "networks.py":
+        assert source.count("torch.load(") == source.count("weights_only=True)") == 2
+        source = source.replace("torch.load(", "read(")
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]

@@ -43,7 +43,7 @@ def options(words):
             name, equals, value = word.partition("=")
             waiting = "--output" if name == "-o" else name
             named[waiting] = value if equals else None
-        elif waiting == "--compare":
+        elif waiting in ("--compare", "--footage"):
             named[waiting] = [*(named[waiting] or []), word]
         elif waiting is not None and waiting not in ("--loop", "--json"):
             named[waiting], waiting = word, None
@@ -66,8 +66,8 @@ def shrink(verb, named, rest):
         named |= {"--size": "32", "--steps": STEPS, "--precision": "fp32", "--threads": "1"}
     elif verb in ("sample", "extend"):
         named.setdefault("--denoise-steps", "2")
-    elif verb == "report":
-        named.setdefault("--samples", "3")
+    elif verb in ("report", "evaluate"):
+        named = {"--samples": "3", "--seconds": "2", "--long-seconds": "4"} | named
     words = [verb, *rest]
     for name, value in named.items():
         values = [] if value is None else value if isinstance(value, list) else [value]
@@ -77,7 +77,8 @@ def shrink(verb, named, rest):
 
 def prepare(place, verb, named, rest):
     """Make the footage a command names, and the run it starts from, unless an earlier command did."""
-    runs, footage = {"sample": (rest[:1], []), "extend": (rest[:1], rest[1:]), "report": (rest[:1], [])}.get(
+    runs, footage = {"sample": (rest[:1], []), "extend": (rest[:1], rest[1:]), "report": (rest[:1], []),
+        "evaluate": (rest, [])}.get(
         verb, ([], rest)
     )
     for name in footage:

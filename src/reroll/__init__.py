@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reroll.api import Generator, inspect, load, report, train
+    from reroll.api import Generator, evaluate, inspect, load, report, train
     from reroll.errors import RerollError
     from reroll.export.media import Clip
 
-__all__ = ["Clip", "Generator", "RerollError", "inspect", "load", "report", "train"]
+__all__ = ["Clip", "Generator", "RerollError", "evaluate", "inspect", "load", "report", "train"]
 
 _HOMES = {"Clip": "reroll.export.media", "RerollError": "reroll.errors"}
 

@@ -23,10 +23,12 @@ from rich.console import Console
 
 from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
 from reroll.errors import SpaceError, UsageError
-from reroll.evaluation.collect import write_report
+from reroll.evaluation.collect import MOST_REBUILT, Sampled, draw, rebuild, write_report
 from reroll.evaluation.comparison import read_reports
+from reroll.evaluation.evaluate import WINDOW_FRAMES, judge_samples, reference_of, write_judgements
+from reroll.evaluation.judge import Judgement, evenly
 from reroll.export.media import Clip, VideoWriter
-from reroll.footage import Probe, decode, probe, read_picture, resize
+from reroll.footage import Probe, Store, decode, find_footage, ingest, probe, read_picture, resize
 from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.footage.shots import usual_gap
@@ -61,20 +63,92 @@ def inspect(footage: str | Path | Sequence[str | Path], *, minutes: float = 20.0
 
 
 def report(
-    run: str | Path, *, compare: Sequence[str | Path] = (), samples: int = 8, threads: int | None = None
+    run: str | Path,
+    *,
+    compare: Sequence[str | Path] = (),
+    samples: int = 8,
+    seconds: float = 10.0,
+    long_seconds: float = 60.0,
+    threads: int | None = None,
 ) -> tuple[Path, str]:
     """Write `report.html` and `report.json` into the run; returns the page and its verdict in two sentences.
 
-    Samples last 6 seconds; a loop is made as well. `compare` are
+    Besides the samples a loop is made, and one long sample (none for 0 seconds). `compare` are
     other runs, or their `report.json`; they are read first. UsageError if one has no report that can be.
     """
-    if not 3 <= samples <= 256:
-        raise UsageError(f"--samples {samples}: give 3 to 256.")
+    _check_judged(samples, seconds, long_seconds)
     others = read_reports([Path(other) for other in compare], Path(run).resolve().name)
     generator = load(run, threads=threads)
-    page = write_report(generator.run, generator.record, generator.sampler, others, samples)
+    page = write_report(
+        generator.run, generator.record, generator.sampler, others, samples, seconds, long_seconds
+    )
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
     return page, verdict
+
+
+def evaluate(
+    runs: Sequence[str | Path],
+    footage: str | Path | Sequence[str | Path],
+    *,
+    output: str | Path | None = None,
+    samples: int = 8,
+    seconds: float = 10.0,
+    long_seconds: float = 60.0,
+    size: int | None = None,
+    threads: int | None = None,
+) -> dict[str, Judgement]:
+    """Judge runs, and videos that any tool made (files, or folders of them), against any footage; by name.
+
+    All are brought to the footage's frame rate and to `size` pixels on the short side, without it the first run's (64
+    if there is none). `output` is a JSON file for all figures. UsageError names what cannot be judged.
+    """
+    _check_judged(samples, seconds, long_seconds)
+    paths = [Path(run) for run in runs]
+    records = [read_record(path) for path in paths if (path / "run.json").exists()]
+    side = size or (records[0].config.size if records else 64)
+    given = [footage] if isinstance(footage, str | Path) else list(footage)
+    store = ingest(find_footage([Path(path) for path in given])[0], short_side=side, cache_dir=cache_dir())
+    fps = float(np.median([file.fps for file in store.files]))
+    reference = reference_of(store, fps)
+    originals = evenly(reference.train, MOST_REBUILT)
+    judgements: dict[str, Judgement] = {}
+    for path in paths:
+        rebuilt = None
+        if (path / "run.json").exists():
+            generator = load(path, threads=threads)
+            made = draw(generator.sampler, fps, samples, seconds, long_seconds)
+            if generator.record.model.encoder:
+                rebuilt = originals, rebuild(generator.sampler, originals)
+        else:
+            made = Sampled(_videos(path, fps, round(seconds * fps), store), None, None)
+        name = path.name if path.name not in judgements else str(path)
+        judgements[name] = judge_samples(made.resized(store.height, store.width), reference, rebuilt)
+    if output is not None:
+        write_judgements(Path(output), judgements, [str(path) for path in given])
+    return judgements
+
+
+def _videos(path: Path, fps: float, frames: int, store: Store) -> np.ndarray:
+    """The videos at `path`, a file or a folder, as samples `N T H W 3` of one length, at most so many frames."""
+    clips = [
+        np.stack(list(islice(_at_rate(Path(file.path), fps, store.height, store.width), frames)))
+        for file in find_footage([path])[0]
+    ]
+    length = min(map(len, clips))
+    if length < WINDOW_FRAMES:
+        raise UsageError(
+            f"{path}: its shortest video has {length} frames; {WINDOW_FRAMES} are needed to compare."
+        )
+    return np.stack([clip[:length] for clip in clips])
+
+
+def _check_judged(samples: int, seconds: float, long_seconds: float) -> None:
+    if not 3 <= samples <= 256:
+        raise UsageError(f"--samples {samples}: give 3 to 256.")
+    if not 1 <= seconds <= 60:
+        raise UsageError(f"--seconds {seconds:g}: give 1 to 60.")
+    if long_seconds and not 4 <= long_seconds <= 600:
+        raise UsageError(f"--long-seconds {long_seconds:g}: give 4 to 600, or 0 for none.")
 
 
 def train(

@@ -25,6 +25,7 @@ from reroll.errors import RerollError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from reroll.api import FootageReport
+    from reroll.evaluation.judge import Judgement
 
 
 def _refuse_fractions(arguments: ArgumentCollection) -> None:
@@ -46,6 +47,8 @@ Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Sampling = Annotated[SampleOptions, Parameter(name="*")]
 Compared = Annotated[list[Path] | None, Parameter(consume_multiple=True)]
+Runs = Annotated[list[Path], Parameter(consume_multiple=True)]
+Against = Annotated[list[Path], Parameter(consume_multiple=True)]
 
 
 OTHER_FORMATS = {".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg"}
@@ -186,18 +189,70 @@ def extend(
 
 
 @app.command
-def report(run: Path, /, *, compare: Compared = None, samples: int = 8, threads: int | None = None) -> None:
+def report(
+    run: Path,
+    /,
+    *,
+    compare: Compared = None,
+    samples: int = 8,
+    seconds: float = 10.0,
+    long_seconds: float = 60.0,
+    threads: int | None = None,
+) -> None:
     """One HTML page: curves, samples beside footage, distances, nearest footage.
 
     Args:
         run: The run's folder.
         compare: Other runs on the same footage, whose reports are there already.
         samples: How many clips are judged.
+        seconds: Length of each.
+        long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
         threads: CPU threads; one per core by default.
     """
-    page, verdict = reroll.report(run, compare=compare or [], samples=samples, threads=threads)
+    page, verdict = reroll.report(
+        run,
+        compare=compare or [],
+        samples=samples,
+        seconds=seconds,
+        long_seconds=long_seconds,
+        threads=threads,
+    )
     print(verdict)
     print(page)
+
+
+@app.command
+def evaluate(
+    runs: Runs,
+    /,
+    *,
+    footage: Against,
+    output: Path | None = None,
+    samples: int = 8,
+    seconds: float = 10.0,
+    long_seconds: float = 60.0,
+    size: int | None = None,
+    threads: int | None = None,
+) -> None:
+    """Runs, or videos from anywhere, against any footage: one table.
+
+    Args:
+        runs: Folders of runs; or videos, or folders of videos, that any tool made.
+        footage: Files and folders to compare with; may be what a run was trained on, or not.
+        output: A JSON file for all figures.
+        samples: How many clips of each run are judged.
+        seconds: Length of each.
+        long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
+        size: Pixels on the short side at which all are compared; the first run's by default.
+        threads: CPU threads; one per core by default.
+    """
+    if output is not None and output.suffix.lower() != ".json":
+        raise UsageError(f"-o {output}: give a file that ends in .json.")
+    found = reroll.evaluate(
+        runs, footage, output=output, samples=samples, seconds=seconds, long_seconds=long_seconds, size=size,
+        threads=threads,
+    )  # fmt: skip
+    _print_judgements(found)
 
 
 @app.command
@@ -262,6 +317,22 @@ def _print_inspection(found: "FootageReport") -> None:
         *found.suggestion.lines(),
     ]
     for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_judgements(found: "dict[str, Judgement]") -> None:
+    """One row each, and what could not be measured."""
+    from reroll.evaluation.evaluate import row
+
+    console = Console()
+    rows = [row(name, judgement) for name, judgement in found.items()]
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for each in rows:
+        table.add_row(*map(escape, each.values()))
+    console.print(table)
+    for line in dict.fromkeys(
+        line for judgement in found.values() for line in (judgement.basis, *judgement.missing)
+    ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

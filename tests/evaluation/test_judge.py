@@ -49,9 +49,9 @@ def test_good_new_samples_are_called_so(samples, footage):
 
 def test_planted_faults_stand_beside_the_samples_and_blindness_is_said(samples, footage):
     judgement = judge(samples, *footage, fps=12)
-    assert set(judgement.planted) == {"frozen", "shuffled", "blurred", "noisy"}
-    assert judgement.planted["frozen"]["flow"] > 3 * judgement.distances[1].frechet.median
-    assert "frozen" in judgement.blind["appearance"]
+    assert set(judgement.planted) == {"frozen", "shuffled", "reversed", "blurred", "noisy"}
+    assert judgement.planted["frozen"]["flow"] > 3 * judgement.distances[0].frechet.median
+    assert "frozen" in judgement.blind["texture"]
     assert "frozen" not in judgement.blind["flow"]
 
 

@@ -132,10 +132,10 @@ def test_the_page_says_what_matters(given):
 
 def test_numbers_are_valid_json_without_nan(given, page):
     numbers = json.loads((given.run_dir / "report.json").read_text("utf-8"), parse_constant=pytest.fail)
-    assert numbers["format"] == 2
+    assert numbers["format"] == 3
     assert numbers["comparison"] is None
     assert numbers["verdict"].startswith("The samples move")
-    assert len(numbers["judgement"]["distances"]) == 3
+    assert len(numbers["judgement"]["distances"]) == 4
     assert numbers["judgement"]["reconstruction"]["psnr_db"] is None  # identical: infinite
     assert len(numbers["judgement"]["originality"]["nearest"]["distance"]) == 6
 
@@ -158,7 +158,7 @@ def test_other_runs_stand_beside_and_foreign_ones_are_grey(given, page, tmp_path
     Page(text)
     assert "Beside other runs" in text
     assert text.count('<tr class="soft"><td>') == 1
-    assert text.count("<b>0.125</b>") == 3
+    assert text.count("<b>0.125</b>") == 4
     said = json.loads((tmp_path / "report.json").read_text("utf-8"))["comparison"]
     assert said.startswith("nearer did best")
     assert text.index("<b>nearer did best") < text.index("<th>run</th>")

@@ -840,11 +840,11 @@ def test_a_report_reads_footage_again_whose_frames_are_gone(tmp_path, monkeypatc
     clips = toy.write_footage(tmp_path / "clips")
     train(clips, tmp_path / "run", "vae", precision="fp32")
     shutil.rmtree(tmp_path / "cache")
-    page, _ = reroll.report(tmp_path / "run", samples=3)
+    page, _ = reroll.report(tmp_path / "run", samples=3, seconds=2, long_seconds=0)
     commands = json.loads((tmp_path / "run" / "report.json").read_text())
     assert page.exists()
     assert "--precision fp32" in json.dumps(commands)
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(clips)
     with pytest.raises(CheckpointError, match="bring it back"):
-        reroll.report(tmp_path / "run", samples=3)
+        reroll.report(tmp_path / "run", samples=3, seconds=2, long_seconds=0)

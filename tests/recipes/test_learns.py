@@ -73,8 +73,8 @@ def test_samples_are_nearer_to_the_footage_than_frozen_ones(learnt, recipe, clip
     for space in ("flow", "differences"):
         assert frechet(ours[space], real[space]) < 0.5 * frechet(frozen[space], real[space])
     noise = np.random.default_rng(0).integers(0, 256, made.shape, dtype=np.uint8)
-    wrong = spaces.features(noise)["appearance"]
-    assert frechet(ours["appearance"], real["appearance"]) < 0.2 * frechet(wrong, real["appearance"])
+    wrong = spaces.features(noise)["texture"]
+    assert frechet(ours["texture"], real["texture"]) < 0.2 * frechet(wrong, real["texture"])
 
 
 def test_samples_of_gan_show_the_footage_and_move(learnt, clips):
@@ -87,8 +87,8 @@ def test_samples_of_gan_show_the_footage_and_move(learnt, clips):
     real, ours, frozen, grey = (
         spaces.features(x) for x in (footage, made, plant("frozen", footage), np.ascontiguousarray(plain))
     )
-    assert frechet(ours["appearance"], real["appearance"]) < 0.5 * frechet(
-        grey["appearance"], real["appearance"]
+    assert frechet(ours["texture"], real["texture"]) < 0.5 * frechet(
+        grey["texture"], real["texture"]
     )
     for space in ("flow", "differences"):
         assert frechet(ours[space], real[space]) < frechet(frozen[space], real[space])

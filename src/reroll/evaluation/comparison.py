@@ -21,7 +21,7 @@ from reroll.errors import UsageError
 from reroll.evaluation.distances import Interval
 from reroll.evaluation.verdict import Standing, best_run, clearly_nearest
 
-FORMAT = 2  # of report.json
+FORMAT = 3  # of report.json
 MOST_BYTES = 64 << 20  # of report.json: what is longer is something else
 
 

@@ -1,11 +1,12 @@
 """How far samples are from footage: distances between sets of windows, beside clean footage's own.
 
-In: windows of uint8 RGB frames `N T H W 3` at one frame rate. Out: for each of three classical feature
-spaces (appearance, flow, differences; nothing pretrained) the Fréchet distance (Heusel et al. 2017, eq. 6)
-and the unbiased polynomial-kernel MMD (Bińkowski et al. 2018, eq. 4), both in torchmetrics' arithmetic,
-with intervals over random draws. Fréchet is biased upwards when windows are few, so it is only ever read
-beside a null: the same distance, at the same count, between clean footage and clean footage. MMD is
-unbiased, its null is near zero and cannot be divided by; a permutation interval stands beside it instead.
+In: windows of uint8 RGB frames `N T H W 3` at one frame rate. Out: for each feature space (flow, frame differences,
+direction of time and texture are classical; appearance and space-time are published networks', where these are
+installed) the Fréchet distance (Heusel et al. 2017, eq. 6) and the unbiased polynomial-kernel MMD (Bińkowski et al.
+2018, eq. 4), both in torchmetrics' arithmetic, with intervals over random draws, and precision and recall
+(Kynkäänniemi et al. 2019, eq. 1). Fréchet is biased upwards when windows are few, so it is only ever read beside a
+null: the same distance, at the same count, between clean footage and clean footage. MMD is unbiased, its null is near
+zero and cannot be divided by; a permutation interval stands beside it instead.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from numpy.typing import NDArray
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
-from reroll.evaluation.motion import difference_features, flow_features
+from reroll.evaluation import networks
+from reroll.evaluation.motion import difference_features, direction_features, flow_features
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float64]
 
-SPACES = ("appearance", "flow", "differences")
+CLASSICAL = ("flow", "differences", "direction", "texture")
+LEARNT = ("appearance", "space-time")
 PIXEL_GRID = 8  # low-resolution pixels a side
 PIXEL_COMPONENTS = 12  # principal components of these that are kept
 BANDS = 4  # octaves of spatial detail
 DRAWS = 100
+NEIGHBOURS = 3  # k of precision and recall
 FEWEST_WINDOWS = 4  # below this on either side nothing is computed
 
 
@@ -66,6 +70,7 @@ def _raw(windows: Frames) -> dict[str, Features]:
         "texture": texture_features,
         "flow": flow_features,
         "differences": difference_features,
+        "direction": direction_features,
     }
     return {
         name: np.stack([build(w) for w in windows]).astype(np.float64) for name, build in builders.items()
@@ -76,8 +81,9 @@ def _raw(windows: Frames) -> dict[str, Features]:
 class FeatureSpaces:
     """Scales fitted once on footage, so that samples cannot choose the ruler they are measured with.
 
-    Logarithmic features are standardised by the footage. Low-resolution pixels are projected to the footage's
-    principal components plus one number for what these do not explain, in units of the footage's own spread.
+    Classical features are standardised by the footage. Low-resolution pixels are projected to the footage's
+    principal components plus one number for what these do not explain, in units of the footage's own spread. The
+    networks' features are taken as they are.
     """
 
     centre: dict[str, Features]
@@ -98,18 +104,15 @@ class FeatureSpaces:
         return cls(centre, spread, basis, max(rms, floor) / np.sqrt(PIXEL_COMPONENTS))
 
     def features(self, windows: Frames) -> dict[str, Features]:
-        """Features `N D` of windows `N T H W 3` in each of SPACES."""
+        """Features `N D` of windows `N T H W 3` in each space that can be had here."""
         raw = _raw(windows)
         deviation = raw["pixels"] - self.centre["pixels"]
         coordinates = deviation @ self.basis.T
         rest = np.linalg.norm(deviation - coordinates @ self.basis, axis=1, keepdims=True)
         pixels = np.concatenate([coordinates, rest], axis=1) / self.pixel_unit
-        logs = {n: (raw[n] - self.centre[n]) / self.spread[n] for n in ("texture", "flow", "differences")}
-        return {
-            "appearance": np.concatenate([pixels, logs["texture"]], axis=1),
-            "flow": logs["flow"],
-            "differences": logs["differences"],
-        }
+        scaled = {n: (raw[n] - self.centre[n]) / self.spread[n] for n in CLASSICAL}
+        scaled["texture"] = np.concatenate([pixels, scaled["texture"]], axis=1)
+        return scaled | (networks.network_features(windows) if networks.available() else {})
 
 
 class _Identity(torch.nn.Module):
@@ -125,6 +128,11 @@ class _Identity(torch.nn.Module):
 
 def frechet(a: Features, b: Features) -> float:
     """Fréchet distance between Gaussians fitted to `N D` and `M D`; N, M >= 2."""
+    if a.shape[1] > len(a) + len(
+        b
+    ):  # both lie in the span of their points: the distance is the same within it
+        within = np.linalg.qr(np.concatenate([a, b]).T)[0]
+        a, b = a @ within, b @ within
     metric = FrechetInceptionDistance(feature=_Identity(a.shape[1]), input_img_size=(1, 1, a.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(torch.from_numpy(a), real=True)
@@ -138,6 +146,18 @@ def mmd(a: Features, b: Features) -> float:
     Features pass through arcsinh first: under a cubic kernel one number that is far out would decide alone.
     """
     return float(poly_mmd(torch.from_numpy(np.arcsinh(a)), torch.from_numpy(np.arcsinh(b))))
+
+
+def precision_recall(samples: Features, reference: Features) -> tuple[float, float]:
+    """Share of samples `N D` among the footage `M D`, and of the footage among the samples: nearer to some point of the
+    other set than that is to its own third neighbour."""
+
+    def covered(points: Features, by: Features) -> float:
+        own = np.linalg.norm(by[:, None] - by, axis=-1)
+        radius = np.sort(own, axis=1)[:, min(NEIGHBOURS, len(by) - 1)]
+        return float((np.linalg.norm(points[:, None] - by, axis=-1) <= radius).any(1).mean())
+
+    return covered(samples, reference), covered(reference, samples)
 
 
 @dataclass(frozen=True)
@@ -161,7 +181,7 @@ class Distance:
 
     `frechet_null` and `multiple` (samples' median over the null's) exist only with a clean null.
     `mmd_chance` is where the MMD of samples and footage lies when they are shuffled together: inside it
-    they are not told apart.
+    they are not told apart. `clean_precision` and `clean_recall` are those of clean footage.
     """
 
     space: str
@@ -171,45 +191,75 @@ class Distance:
     multiple: float | None
     mmd: Interval
     mmd_chance: Interval
+    precision: float
+    recall: float
+    clean_precision: float | None = None
+    clean_recall: float | None = None
 
 
 def compare(
-    space: str, samples: Features, reference: Features, clean: Features | None, *, draws: int = DRAWS
+    space: str,
+    samples: Features,
+    reference: Features,
+    clean: Features | None,
+    *,
+    draws: int = DRAWS,
+    halves: bool = False,
 ) -> Distance:
     """Distance of samples `N D` to reference footage `M D`, beside that of other clean footage `K D`, if any.
 
     Each of `draws` draws takes the same number of windows, three quarters of the smallest set, from each set
-    without replacement; the null compares `clean` with the very windows the samples are compared with.
+    without replacement; the null compares `clean` with the very windows the samples are compared with. With `halves`
+    the clean footage is the reference's own other half, drawn anew each time.
     """
     random = np.random.default_rng(0)
-    sets = [samples, reference] + ([clean] if clean is not None else [])
-    count = max(3, min(map(len, sets)) * 3 // 4)
+    sizes = [len(samples), len(reference) // 2 if halves else len(reference)]
+    count = max(3, min([*sizes, *([] if clean is None else [len(clean)])]) * (4 if halves else 3) // 4)
     values: dict[str, list[float]] = {"frechet": [], "null": [], "mmd": [], "chance": []}
     for _ in range(draws):
-        drawn = [s[random.permutation(len(s))[:count]] for s in sets]
-        values["frechet"].append(frechet(drawn[0], drawn[1]))
-        values["mmd"].append(mmd(drawn[0], drawn[1]))
-        shuffled = random.permutation(np.concatenate(drawn[:2]))
+        mine = samples[random.permutation(len(samples))[:count]]
+        order = random.permutation(len(reference))
+        theirs = reference[order[:count]]
+        values["frechet"].append(frechet(mine, theirs))
+        values["mmd"].append(mmd(mine, theirs))
+        shuffled = random.permutation(np.concatenate([mine, theirs]))
         values["chance"].append(mmd(shuffled[:count], shuffled[count:]))
-        if clean is not None:
-            values["null"].append(frechet(drawn[2], drawn[1]))
+        other = reference[order[count : 2 * count]] if halves else clean
+        if other is not None:
+            values["null"].append(frechet(other[random.permutation(len(other))[:count]], theirs))
     distance, null = Interval.of(values["frechet"]), Interval.of(values["null"]) if values["null"] else None
     multiple = distance.median / max(null.median, 1e-9) if null else None
+    half = np.random.default_rng(0).permutation(len(reference))
+    theirs, other = (reference[half[::2]], reference[half[1::2]]) if halves else (reference, clean)
     return Distance(
-        space, count, distance, null, multiple, Interval.of(values["mmd"]), Interval.of(values["chance"])
-    )
+        space, count, distance, null, multiple, Interval.of(values["mmd"]), Interval.of(values["chance"]),
+        *precision_recall(samples, theirs), *((None, None) if other is None else precision_recall(other, theirs)),
+    )  # fmt: skip
 
 
-PLANTED = ("frozen", "shuffled", "blurred", "noisy")
+PLANTED = ("frozen", "shuffled", "reversed", "blurred", "noisy")
+"""Faults shown on the report's scale."""
+
+FAULTS = (*PLANTED, "doubled", "flickering")
 
 
 def plant(fault: str, windows: Frames) -> Frames:
-    """A faulty copy of clean windows `N T H W 3`: what a distance must be able to see to be worth reading."""
+    """A faulty copy of clean windows `N T H W 3`: what a distance must be able to see to be worth reading.
+
+    One of FAULTS. Those that are doubled in speed have half as many frames.
+    """
     random = np.random.default_rng(0)
     if fault == "frozen":
         return np.repeat(windows[:, :1], windows.shape[1], axis=1)
     if fault == "shuffled":
         return np.stack([w[random.permutation(len(w))] for w in windows])
+    if fault == "reversed":
+        return windows[:, ::-1]
+    if fault == "doubled":
+        return windows[:, ::2]
+    if fault == "flickering":
+        gain = 1 + 0.06 * (-1.0) ** np.arange(windows.shape[1])[:, None, None, None]
+        return np.clip(windows * gain, 0, 255).round().astype(np.uint8)
     if fault == "blurred":
         return np.stack([[cv2.GaussianBlur(f, (0, 0), windows.shape[2] / 40) for f in w] for w in windows])
     if fault == "noisy":

@@ -4,8 +4,9 @@ In: samples `N T H W 3`, windows of training and held-out footage `M T' H W 3`, 
 frame rate. Out: a Judgement, which holds the numbers, what they were taken from, and what could not be
 measured and why. Samples are cut into windows as long as the footage's. With at least eight held-out windows
 these are the reference and the training windows the clean null beside it; with fewer the reference is the
-training footage, it is marked so, and there are no multiples of a null. Ratios of motion, detail and variety
-are always to all the footage, because a held-out stretch may happen to be quiet.
+training footage, it is marked so, and there are no multiples of a null. With `halves` the reference is all the footage
+and the null one half of its windows against the other. Ratios of motion, detail and variety are always to all the
+footage, because a held-out stretch may happen to be quiet.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reroll.errors import UsageError
+from reroll.evaluation import networks
+from reroll.evaluation.alarms import Alarm, collapse_alarm, drift_alarm, freeze_alarm, spring_alarm
 from reroll.evaluation.detail import DetailShare, Reconstruction, detail_share, reconstruction
 from reroll.evaluation.distances import (
     DRAWS,
     FEWEST_WINDOWS,
     PLANTED,
-    SPACES,
     Distance,
     FeatureSpaces,
     compare,
@@ -49,6 +51,7 @@ Frames = NDArray[np.uint8]
 
 FEWEST_HELDOUT = 8
 FEWEST_FRAMES = 5  # in a window, for accelerations and lags
+FEWEST_SPRING = 7  # in a window, for a turning point
 MOST_WINDOWS = 64  # of each kind in the distances, evenly chosen
 PLANTED_DRAWS = 20
 SEEN_FACTOR = 1.5  # a distance sees a planted fault that is this much farther than the clean null
@@ -66,6 +69,8 @@ class Continuities:
     footage_warp_error: float
     flicker: float
     footage_flicker: float
+    acceleration: float
+    footage_acceleration: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,7 @@ class Judgement:
     footage_still_share: float
     leap_share: float
     drifts: list[Drift]
+    alarms: list[Alarm]
     distances: list[Distance]
     planted: dict[str, dict[str, float]]
     blind: dict[str, list[str]]
@@ -121,32 +127,44 @@ def judge(
     rebuilt_of: str = "",
     places: Sequence[Place] | None = None,
     searched: TrainingFootage | None = None,
+    long: Frames | None = None,
+    stretches: Sequence[Frames] = (),
+    halves: bool = False,
 ) -> Judgement:
     """Measure samples against footage; the module's first lines give the shapes and the choice of reference.
 
     `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out footage"), `places`
     where each training window was taken from, `searched` all the footage that was trained on (without it, copies are
-    looked for in the training windows).
+    looked for in the training windows). `long` is one sample `T H W 3` of a minute or so, whose end is held against its
+    beginning; `stretches` of footage say how much two parts of a shot differ anyway. `halves` (see above) are drawn
+    anew each time.
     """
     _check(samples, train, heldout)
     frames = min(samples.shape[1], train.shape[1])
     train, heldout = train[:, :frames], heldout[:, :frames]
     windows = cut(samples, frames)
-    unseen = len(heldout) >= FEWEST_HELDOUT
+    unseen = len(heldout) >= FEWEST_HELDOUT and not halves
     reference, clean = (heldout, train) if unseen else (train, None)
-    mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS)
+    if halves:
+        reference = np.concatenate([train, heldout])
+    mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS * (1 + halves))
     whole = evenly(np.concatenate([train, heldout]), MOST_WINDOWS)
     ratio, still, limits = motion_ratio(mine, whole), still_limit(whole), leap_limits(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
-    distances, planted, missing = _distances(mine, theirs, others)
-    drifts = [d for d in (drift(sample, fps) for sample in samples) if d is not None]
+    distances, planted, missing = _distances(mine, theirs, others, halves=halves)
+    drifts, footage_drifts = _drifts(samples, fps), _drifts(stretches, fps)
+    long_drifts = [] if long is None else _drifts([long], fps)
     original = check_originality(
         windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps, searched=searched
     )  # fmt: skip
-    varied = diversity(evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS), whole)
+    firsts = evenly(windows[:: max(1, samples.shape[1] // frames)], MOST_WINDOWS)
+    alarms = [freeze_alarm(mine, whole, still), spring_alarm(mine, whole)] if frames >= FEWEST_SPRING else []
+    if min(len(firsts), len(whole)) > 1:
+        alarms.append(collapse_alarm(firsts, whole))
+    alarms += [drift_alarm(some, footage_drifts) for some in (drifts, long_drifts) if some]
     return Judgement(
-        basis=_basis(samples, fps, windows=len(theirs), whole=len(whole), unseen=unseen),
-        on_training_footage=not unseen,
+        basis=_basis(samples, fps, windows=len(theirs), whole=len(whole), unseen=unseen, halves=halves),
+        on_training_footage=not unseen and not halves,
         sample_count=len(samples),
         sample_windows=len(mine),
         reference_windows=len(theirs),
@@ -158,19 +176,25 @@ def judge(
         freezes=[freeze(sample, still) for sample in samples],
         footage_still_share=float(np.mean([freeze(window, still).share for window in whole])),
         leap_share=leap_share(samples, limits[0]),
-        drifts=drifts,
+        drifts=drifts + long_drifts,
+        alarms=alarms,
         distances=distances,
         planted=planted,
         blind=_blind(distances, planted),
         originality=original,
-        diversity=varied,
+        diversity=diversity(firsts, whole),
         seam=None if loop is None else seam_error(loop, whole, limits),
         reconstruction=None if rebuilt is None else reconstruction(*rebuilt),
         reconstruction_of=rebuilt_of,
         missing=missing
-        + _not_measured(frames, drifts, loop is None, rebuilt is None, original.reason)
+        + _not_measured(frames, drifts + long_drifts, loop is None, rebuilt is None, original.reason)
         + ([MIRRORED] if searched and searched.mirrored and distances else []),
     )
+
+
+def _drifts(clips: Sequence[Frames] | Frames, fps: float) -> list[Drift]:
+    """Of those that are long enough."""
+    return [found for found in (drift(clip, fps) for clip in clips) if found is not None]
 
 
 def _not_measured(
@@ -182,6 +206,9 @@ def _not_measured(
         "No loop was made for this report, so there is no seam to judge.": no_loop,
         "There are no reconstructions: this recipe has no encoder, or none were given.": no_rebuilt,
         f"Windows of {frames} frames are too short for warp error and flicker.": frames < FEWEST_FRAMES,
+        f"Windows of {frames} frames are too short for the alarms of freeze and spring.": frames
+        < FEWEST_SPRING,
+        networks.MISSING: not networks.available(),
         copies_reason: bool(copies_reason),
     }
     return [reason for reason, holds in reasons.items() if holds]
@@ -197,8 +224,10 @@ def _check(samples: Frames, train: Frames, heldout: Frames) -> None:
         raise UsageError(f"samples and footage must be of one size to be compared, not {sorted(sizes)}")
 
 
-def _basis(samples: Frames, fps: float, *, windows: int, whole: int, unseen: bool) -> str:
+def _basis(samples: Frames, fps: float, *, windows: int, whole: int, unseen: bool, halves: bool) -> str:
     made = f"{len(samples)} samples of {samples.shape[1] / fps:.1f} s"
+    if halves:
+        return f"{made} against {windows} windows of all the footage given, halves of which are the null"
     if not unseen:
         return f"{made} against {windows} windows of the training footage itself"
     seen = f"motion and detail against {whole} windows of all the footage"
@@ -217,11 +246,13 @@ def _continuities(samples: Frames, footage: Frames) -> Continuities:
         footage_warp_error=float(np.mean([c.warp_error for c in theirs])),
         flicker=float(np.mean([c.flicker for c in mine])),
         footage_flicker=float(np.mean([c.flicker for c in theirs])),
+        acceleration=float(np.mean([c.acceleration for c in mine])),
+        footage_acceleration=float(np.mean([c.acceleration for c in theirs])),
     )
 
 
 def _distances(
-    samples: Frames, reference: Frames, clean: Frames | None
+    samples: Frames, reference: Frames, clean: Frames | None, *, halves: bool
 ) -> tuple[list[Distance], dict[str, dict[str, float]], list[str]]:
     """Distances of the samples, median Fréchet distances of planted faults for scale, and what is missing."""
     if samples.shape[1] < FEWEST_FRAMES:
@@ -234,7 +265,8 @@ def _distances(
     features, theirs = spaces.features(samples), spaces.features(reference)
     others = None if clean is None else spaces.features(clean)
     found = [
-        compare(s, features[s], theirs[s], None if others is None else others[s], draws=DRAWS) for s in SPACES
+        compare(s, features[s], theirs[s], None if others is None else others[s], draws=DRAWS, halves=halves)
+        for s in features
     ]
     source = reference if clean is None else clean
     source = evenly(source, min(len(samples), len(reference), len(source)))
@@ -242,7 +274,7 @@ def _distances(
     for fault in PLANTED:
         harmed = spaces.features(plant(fault, source))
         planted[fault] = {
-            s: compare(s, harmed[s], theirs[s], None, draws=PLANTED_DRAWS).frechet.median for s in SPACES
+            s: compare(s, harmed[s], theirs[s], None, draws=PLANTED_DRAWS).frechet.median for s in features
         }
     return found, planted, []
 

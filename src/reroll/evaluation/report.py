@@ -56,7 +56,8 @@ class ReportInput:
     `footage_clips` are longer stretches `T H W 3` for watching; without them windows are shown. `rebuilt` is
     (original, reconstructed) windows and `rebuilt_of` says which footage that is. `places` are where the
     training windows were taken, one each; `searched` is all the footage that was trained on, in which copies are
-    looked for (without it, the training windows). `other_runs` are reports of other runs to stand beside.
+    looked for (without it, the training windows); `long` and `stretches` are as for the judge. `other_runs` are reports
+    of other runs to stand beside.
     """
 
     run_dir: Path
@@ -74,6 +75,8 @@ class ReportInput:
     footage_files: Sequence[FootageNote] = ()
     commands: Sequence[str] = ()
     loop: Frames | None = None
+    long: Frames | None = None
+    stretches: Sequence[Frames] = ()
     rebuilt: tuple[Frames, Frames] | None = None
     rebuilt_of: str = ""
     places: Sequence[Place] | None = None
@@ -95,6 +98,8 @@ def make_report(given: ReportInput) -> Path:
         rebuilt_of=given.rebuilt_of,
         places=given.places,
         searched=searched,
+        long=given.long,
+        stretches=given.stretches,
     )
     numbers = report_numbers(given, judgement)
     comparison = beside(numbers, given.other_runs)
@@ -288,7 +293,7 @@ def _dot_rows(judgement: Judgement) -> list[DotRow]:
 
 
 def _axis(judgement: Judgement) -> str:
-    if judgement.on_training_footage:
+    if not any(d.frechet_null for d in judgement.distances):
         return "Fréchet distance to the training footage (no unit; lower is nearer)"
     return "Fréchet distance in multiples of clean footage against clean footage (lower is nearer)"
 

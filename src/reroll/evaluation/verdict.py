@@ -24,8 +24,6 @@ MOTION_POOR = (0.4, 2.2)
 FLICKER_RATIO = 1.3  # of flicker, over the footage's
 FREEZE_POOR = 0.25  # share of still steps, beyond the footage's own
 LEAP_FAIR = 0.005  # share of steps that are larger than almost all of the footage's
-DRIFT_COLOUR_LEVELS = 12.0
-DRIFT_RATIO = 1.4  # of sharpness or motion, either way
 COPY_FAIR = 0.2
 COPY_MOST = 0.5  # share of copies above which a run cannot be called best
 DETAIL_MARGIN = 1.5  # a factor by which detail has to be nearer to the footage's to be clearly nearer
@@ -45,6 +43,8 @@ class Answer:
 def answers(j: Judgement) -> list[Answer]:
     """The questions in the order a creator asks them."""
     found = [_motion(j), _sharp(j), _original(j), _varied(j)]
+    if any(not alarm.name.startswith("drift") for alarm in j.alarms):
+        found.append(_rung(j))
     if j.drifts:
         found.append(_steady(j))
     if j.seam is not None:
@@ -122,14 +122,26 @@ def _varied(j: Judgement) -> Answer:
 
 
 def _steady(j: Judgement) -> Answer:
-    colour = max(d.colour_levels for d in j.drifts)
-    off = max(abs(np.log(r)) for d in j.drifts for r in (d.sharpness_ratio, d.motion_ratio))
-    drifts = colour > DRIFT_COLOUR_LEVELS or off > np.log(DRIFT_RATIO)
-    far = colour > 2 * DRIFT_COLOUR_LEVELS or off > 2 * np.log(DRIFT_RATIO)
-    light: Light = "poor" if far else "fair" if drifts else "good"
-    words = f"The last two seconds of a sample differ from its first by at most {colour:.0f} levels of colour"
-    words += f", and by at most a factor of {np.exp(off):.2f} in sharpness or motion"
-    return Answer("Does it hold up to the end?", light, f"over {j.drifts[0].seconds:.0f} s", words)
+    """The worst of the alarms of drift, over the samples and over the long one."""
+    drifts = [alarm for alarm in j.alarms if alarm.name.startswith("drift")]
+    worst = max(drifts, key=lambda alarm: alarm.value / alarm.limit)
+    share = worst.value / worst.limit
+    light: Light = "poor" if share > 2 else "fair" if worst.raised else "good"
+    ends = "differ in colour, sharpness or motion more than" if worst.raised else "differ no more than"
+    longest = max(d.seconds for d in j.drifts)
+    words = f"The last two seconds and the first {ends} two parts of a shot of the footage"
+    return Answer(
+        "Does it hold up to the end?", light, f"{share:.2f}× the limit, over {longest:.0f} s", words
+    )
+
+
+def _rung(j: Judgement) -> Answer:
+    """The alarms but for those of drift, which have a question of their own."""
+    kinds = [alarm for alarm in j.alarms if not alarm.name.startswith("drift")]
+    rung = [alarm.name for alarm in kinds if alarm.raised]
+    figure = ", ".join(rung) if rung else "no alarm"
+    words = f"{len(rung)} of {len(kinds)} alarms ({', '.join(alarm.name for alarm in kinds)}) rang"
+    return Answer("Does it stand still, run back, repeat itself?", "poor" if rung else "good", figure, words)
 
 
 def _loop(j: Judgement) -> Answer:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from footage_maker import moving_square, shaking, write_clip, write_picture
 
-from reroll.evaluation import collect
-from reroll.evaluation.collect import _searched, _stretches, _windows
+from reroll.evaluation import reference
 from reroll.evaluation.nearest import nearest_footage
+from reroll.evaluation.reference import _searched, _stretches, _windows
 from reroll.footage import Span, Windows, find_footage, ingest
 
 
@@ -48,7 +48,7 @@ def all_of(store):
 
 
 def test_stretches_without_a_window_and_short_shots_are_searched(uneven, monkeypatch):
-    monkeypatch.setattr(collect, "MOST_WINDOWS", 2)
+    monkeypatch.setattr(reference, "MOST_WINDOWS", 2)
     windows, b = all_of(uneven), uneven.files[1]
     kept, _ = _windows(windows, 16, 4)
     assert len(kept) == 2

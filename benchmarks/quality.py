@@ -1,0 +1,157 @@
+"""The best video per minute: every system on the same footage, minutes and cores, before the same judge.
+
+    python -m benchmarks.quality --clips stream.mp4 gestures/ --minutes 10 --size 64 -o OUT
+    python -m benchmarks.quality --clips gestures/ --minutes 30 --systems vaegan mocogan --seeds 0 1 2 -o OUT
+
+Footage is cropped to squares and brought to the size once, without loss, so that all see the same pixels. One system
+runs at a time, in a process of its own. Resumable: what is in OUT is not made again. Out: a table as markdown
+(`OUT/table-10min.md`), all figures (`OUT/*/*/judgement.json`), and a contact sheet of each set (`OUT/*/sheet-*.png`).
+
+Distances are in multiples of the null: Fréchet's, of 64 windows of 16 frames of samples to 64 of the footage, over that
+of two draws of 64 windows of the footage. Copies are counted against the training part of it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.baselines import BASELINES
+from benchmarks.contender import OURS, WINDOW_FRAMES, read
+from benchmarks.lossless import square
+from reroll.evaluation import networks
+from reroll.evaluation.evaluate import plain_mapping, row
+from reroll.evaluation.judge import Judgement, judge
+from reroll.evaluation.reference import Reference
+from reroll.export.media import write_grid
+from reroll.footage import Store, split
+
+COLUMNS, LONGEST_COLUMN_SECONDS = 10, 2.0
+SYSTEMS = (*(entry.name for entry in BASELINES), *OURS)
+
+
+def missing(system: str) -> str | None:
+    """The package a system needs that is not installed."""
+    needs = next((entry.needs for entry in BASELINES if entry.name == system), None)
+    return needs if needs and find_spec(needs) is None else None
+
+
+def contend(system: str, clips: Path, minutes: float, seed: int, size: int, folder: Path) -> None:
+    """Let one system train and sample, unless it has."""
+    if (folder / "about.json").exists():
+        return
+    words = [system, "--footage", clips, "--minutes", minutes, "--seed", seed, "--size", size, "-o", folder]
+    subprocess.run([sys.executable, "-m", "benchmarks.contender", *map(str, words)], check=True)
+
+
+def judged(folder: Path, footage: Reference) -> Judgement:
+    """The judgement of what a system made; also written beside it."""
+    with np.load(folder / "frames.npz") as made:
+        held = {name: made[name] for name in made.files}
+    rebuilt = (held["originals"], held["rebuilt"]) if "rebuilt" in held else None
+    found = judge(
+        held["samples"], footage.train, footage.heldout, fps=footage.fps, loop=held.get("loop"), long=held["long"],
+        rebuilt=rebuilt, rebuilt_of="held-out footage" if len(footage.heldout) else "training footage",
+        places=footage.places, searched=footage.searched, stretches=footage.stretches, halves=True,
+    )  # fmt: skip
+    (folder / "judgement.json").write_text(
+        json.dumps(plain_mapping(found), indent=1) + "\n", encoding="utf-8"
+    )
+    return found
+
+
+def line(folder: Path, name: str, footage: Reference) -> dict[str, str]:
+    """One line of the table; it is made once."""
+    kept = folder / "line.json"
+    if not kept.exists():
+        about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        cells = row(name, judged(folder, footage))
+        cells["steps"] = "+".join(map(str, about["steps"]))
+        kept.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
+    cells = json.loads(kept.read_text(encoding="utf-8"))
+    return dict(cells)
+
+
+def sheet(store: Store, fps: float, folders: dict[str, Path], target: Path) -> None:
+    """A row of footage, then one row of each system's first sample: frames over two seconds."""
+
+    def spread(clip: np.ndarray) -> np.ndarray:
+        length = min(len(clip), round(LONGEST_COLUMN_SECONDS * fps))
+        return clip[np.linspace(0, length - 1, COLUMNS).astype(int)]
+
+    shot = max(store.shots, key=lambda each: each.stop - each.start)
+    rows = [spread(store.frames(shot.start, shot.stop))]
+    for folder in folders.values():
+        with np.load(folder / "frames.npz") as made:
+            rows.append(spread(made["samples"][0]))
+    write_grid(target, np.stack(rows), COLUMNS)
+
+
+def markdown(title: str, lines: list[dict[str, str]]) -> str:
+    """One table."""
+    names = list(dict.fromkeys(name for each in lines for name in each))
+    rows = ["| " + " | ".join(each.get(name, "") for name in names) + " |" for each in lines]
+    head = "| " + " | ".join(name or "system" for name in names) + " |\n|" + " --- |" * len(names)
+    return "\n".join([f"{title}\n", head, *rows, ""])
+
+
+def tables(asked: argparse.Namespace) -> Iterator[str]:
+    """Train, judge and draw, set by set; a table after each system that has come."""
+    for clip in asked.clips:
+        clips = square(clip, asked.size, asked.output / f"footage-{clip.stem}-{asked.size}")
+        store, fps = read(clips, asked.size)
+        parts = split(store, WINDOW_FRAMES)
+        footage = Reference.of(store, parts, WINDOW_FRAMES, fps, every=1)
+        lines, folders = [], {}
+        for seed in asked.seeds:
+            for system in asked.systems:
+                if needed := missing(system):
+                    print(
+                        f"{system} is skipped: {needed} is not installed (pip install '.[tutorial]')",
+                        flush=True,
+                    )
+                    continue
+                name = f"{system}-{asked.minutes:g}min-seed{seed}"
+                folder = asked.output / f"{clip.stem}-{asked.size}" / name
+                contend(system, clips, asked.minutes, seed, asked.size, folder)
+                lines.append(line(folder, f"{system}, seed {seed}", footage))
+                folders[name] = folder
+                title = f"### {clip.stem}, {asked.size} pixels, {asked.minutes:g} minutes\n\n{parts.reason}"
+                table = markdown(title, lines)
+                print(table, flush=True)
+        if folders:
+            sheet(
+                store,
+                fps,
+                folders,
+                asked.output / f"{clip.stem}-{asked.size}" / f"sheet-{asked.minutes:g}min.png",
+            )
+            yield table
+
+
+def main() -> None:
+    """All sets and systems."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", nargs="+", type=Path, required=True)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    asked = parser.parse_args()
+    if not networks.available():
+        print(networks.MISSING, flush=True)
+    all_tables = list(tables(asked))
+    (asked.output / f"table-{asked.minutes:g}min.md").write_text("\n".join(all_tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
