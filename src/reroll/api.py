@@ -27,6 +27,7 @@ from reroll.evaluation.collect import MOST_REBUILT, Sampled, draw, rebuild, writ
 from reroll.evaluation.comparison import read_reports
 from reroll.evaluation.evaluate import WINDOW_FRAMES, judge_samples, reference_of, write_judgements
 from reroll.evaluation.judge import Judgement, evenly
+from reroll.evaluation.networks import load_i3d
 from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, Store, decode, find_footage, ingest, probe, read_picture, resize
 from reroll.footage.container import shown
@@ -95,14 +96,17 @@ def evaluate(
     seconds: float = 10.0,
     long_seconds: float = 60.0,
     size: int | None = None,
+    i3d: str | Path | None = None,
     threads: int | None = None,
 ) -> dict[str, Judgement]:
     """Judge runs, and videos that any tool made (files, or folders of them), against any footage; by name.
 
     All are brought to the footage's frame rate and to `size` pixels on the short side, without it the first run's (64
-    if there is none). `output` is a JSON file for all figures. UsageError names what cannot be judged.
+    if there is none). `output` is a JSON file for all figures; `i3d` the I3D network as TorchScript, for FVD.
+    UsageError names what cannot be judged.
     """
     _check_judged(samples, seconds, long_seconds)
+    network = None if i3d is None else load_i3d(Path(i3d))
     paths = [Path(run) for run in runs]
     records = [read_record(path) for path in paths if (path / "run.json").exists()]
     side = size or (records[0].config.size if records else 64)
@@ -122,7 +126,7 @@ def evaluate(
         else:
             made = Sampled(_videos(path, fps, round(seconds * fps), store), None, None)
         name = path.name if path.name not in judgements else str(path)
-        judgements[name] = judge_samples(made.resized(store.height, store.width), reference, rebuilt)
+        judgements[name] = judge_samples(made.resized(store.height, store.width), reference, rebuilt, network)
     if output is not None:
         write_judgements(Path(output), judgements, [str(path) for path in given])
     return judgements

@@ -232,6 +232,7 @@ def evaluate(
     seconds: float = 10.0,
     long_seconds: float = 60.0,
     size: int | None = None,
+    i3d: Path | None = None,
     threads: int | None = None,
 ) -> None:
     """Runs, or videos from anywhere, against any footage: one table.
@@ -244,13 +245,14 @@ def evaluate(
         seconds: Length of each.
         long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
         size: Pixels on the short side at which all are compared; the first run's by default.
+        i3d: The I3D network as a TorchScript file; with it FVD is measured, too.
         threads: CPU threads; one per core by default.
     """
     if output is not None and output.suffix.lower() != ".json":
         raise UsageError(f"-o {output}: give a file that ends in .json.")
     found = reroll.evaluate(
         runs, footage, output=output, samples=samples, seconds=seconds, long_seconds=long_seconds, size=size,
-        threads=threads,
+        i3d=i3d, threads=threads,
     )  # fmt: skip
     _print_judgements(found)
 

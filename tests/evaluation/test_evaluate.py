@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from footage_maker import write_clip
 
 import reroll
@@ -67,3 +68,24 @@ def test_footage_too_short_to_compare_with_is_refused(folders, tmp_path, moving_
         reroll.evaluate([folders / "made"], tmp_path / "short.mkv", size=32)
     with pytest.raises(UsageError, match="its shortest video"):
         reroll.evaluate([tmp_path / "short.mkv"], folders / "footage", size=32)
+
+
+class Detector(torch.nn.Module):
+    """Called as the published I3D file is; its features are mean colours."""
+
+    def forward(self, x: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
+        assert not rescale
+        assert not resize
+        assert return_features
+        return torch.cat([x.mean((2, 3, 4)), x.std((2, 3, 4))], 1)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_fvd_is_measured_with_the_users_network_only(folders, judged, tmp_path):
+    assert all("FVD" not in {d.space for d in j.distances} for j in judged.values())
+    torch.jit.script(Detector()).save(str(tmp_path / "i3d.pt"))
+    found = reroll.evaluate([folders / "made"], folders / "footage", size=32, i3d=tmp_path / "i3d.pt")
+    assert "FVD" in {d.space for d in found["made"].distances}
+    (tmp_path / "no.pt").write_text("nothing")
+    with pytest.raises(UsageError, match="--i3d"):
+        reroll.evaluate([folders / "made"], folders / "footage", size=32, i3d=tmp_path / "no.pt")

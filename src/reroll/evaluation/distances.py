@@ -90,10 +90,11 @@ class FeatureSpaces:
     spread: dict[str, Features]
     basis: Features
     pixel_unit: float
+    i3d: torch.jit.ScriptModule | None = None
 
     @classmethod
-    def fit(cls, footage: Frames) -> FeatureSpaces:
-        """Fit on footage windows `M T H W 3`."""
+    def fit(cls, footage: Frames, i3d: torch.jit.ScriptModule | None = None) -> FeatureSpaces:
+        """Fit on footage windows `M T H W 3`; with the user's I3D network there is the space of FVD, too."""
         raw = _raw(footage)
         centre = {name: values.mean(0) for name, values in raw.items()}
         spread = {name: np.maximum(values.std(0), 0.05) for name, values in raw.items()}
@@ -101,7 +102,7 @@ class FeatureSpaces:
         basis = np.linalg.svd(deviation, full_matrices=False)[2][: min(PIXEL_COMPONENTS, len(footage) - 1)]
         rms = float(np.sqrt(np.square(deviation).sum(1).mean()))
         floor = np.sqrt(deviation.shape[1])  # one level in every number: less is not a difference
-        return cls(centre, spread, basis, max(rms, floor) / np.sqrt(PIXEL_COMPONENTS))
+        return cls(centre, spread, basis, max(rms, floor) / np.sqrt(PIXEL_COMPONENTS), i3d)
 
     def features(self, windows: Frames) -> dict[str, Features]:
         """Features `N D` of windows `N T H W 3` in each space that can be had here."""
@@ -112,7 +113,11 @@ class FeatureSpaces:
         pixels = np.concatenate([coordinates, rest], axis=1) / self.pixel_unit
         scaled = {n: (raw[n] - self.centre[n]) / self.spread[n] for n in CLASSICAL}
         scaled["texture"] = np.concatenate([pixels, scaled["texture"]], axis=1)
-        return scaled | (networks.network_features(windows) if networks.available() else {})
+        if networks.available():
+            scaled |= networks.network_features(windows)
+        if self.i3d is not None:
+            scaled["FVD"] = networks.i3d_features(self.i3d, windows)
+        return scaled
 
 
 class _Identity(torch.nn.Module):
@@ -254,7 +259,7 @@ def plant(fault: str, windows: Frames) -> Frames:
     if fault == "shuffled":
         return np.stack([w[random.permutation(len(w))] for w in windows])
     if fault == "reversed":
-        return windows[:, ::-1]
+        return np.ascontiguousarray(windows[:, ::-1])
     if fault == "doubled":
         return windows[:, ::2]
     if fault == "flickering":

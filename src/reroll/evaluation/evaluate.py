@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reroll.errors import UsageError
@@ -40,13 +41,16 @@ def reference_of(store: Store, fps: float) -> Reference:
 
 
 def judge_samples(
-    sampled: Sampled, footage: Reference, rebuilt: tuple[Frames, Frames] | None = None
+    sampled: Sampled,
+    footage: Reference,
+    rebuilt: tuple[Frames, Frames] | None = None,
+    i3d: torch.jit.ScriptModule | None = None,
 ) -> Judgement:
     """Judge samples against all the footage; multiples are of its own halves' distance."""
     return judge(
         sampled.samples, footage.train, footage.heldout, fps=footage.fps, loop=sampled.loop, long=sampled.long,
         rebuilt=rebuilt, rebuilt_of="the footage given", places=footage.places, searched=footage.searched,
-        stretches=footage.stretches, halves=True,
+        stretches=footage.stretches, halves=True, i3d=i3d,
     )  # fmt: skip
 
 

