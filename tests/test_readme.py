@@ -77,10 +77,12 @@ def shrink(verb, named, rest):
 
 def prepare(place, verb, named, rest):
     """Make the footage a command names, and the run it starts from, unless an earlier command did."""
-    runs, footage = {"sample": (rest[:1], []), "extend": (rest[:1], rest[1:]), "report": (rest[:1], []),
-        "evaluate": (rest, [])}.get(
-        verb, ([], rest)
-    )
+    runs, footage = {
+        "sample": (rest[:1], []),
+        "extend": (rest[:1], rest[1:]),
+        "report": (rest[:1], []),
+        "evaluate": (rest, named.get("--footage", [])),
+    }.get(verb, ([], rest))
     for name in footage:
         make_footage(place / name)
     for name in [*runs, *([named["--init"]] if "--init" in named else [])]:
