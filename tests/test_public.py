@@ -16,7 +16,16 @@ SOURCE = Path(reroll.__file__).parent
 
 
 def test_exported_members():
-    assert reroll.__all__ == ["Clip", "Generator", "RerollError", "evaluate", "inspect", "load", "report", "train"]
+    assert reroll.__all__ == [
+        "Clip",
+        "Generator",
+        "RerollError",
+        "evaluate",
+        "inspect",
+        "load",
+        "report",
+        "train",
+    ]
     assert all(hasattr(reroll, name) for name in reroll.__all__)
     assert set(reroll.__all__) <= set(dir(reroll))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -87,9 +87,7 @@ def test_samples_of_gan_show_the_footage_and_move(learnt, clips):
     real, ours, frozen, grey = (
         spaces.features(x) for x in (footage, made, plant("frozen", footage), np.ascontiguousarray(plain))
     )
-    assert frechet(ours["texture"], real["texture"]) < 0.5 * frechet(
-        grey["texture"], real["texture"]
-    )
+    assert frechet(ours["texture"], real["texture"]) < 0.5 * frechet(grey["texture"], real["texture"])
     for space in ("flow", "differences"):
         assert frechet(ours[space], real[space]) < frechet(frozen[space], real[space])
 
