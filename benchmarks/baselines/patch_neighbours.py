@@ -23,28 +23,18 @@ from torch import Generator, Tensor
 
 from benchmarks.baselines import Frames
 
-COARSEST, SHRINK = (
-    16,
-    0.75,
-)  # the short side at the coarsest scale, in pixels; from a scale to the next coarser, about
-RATES = (
-    0.25,
-    0.5,
-    0.5,
-    1.0,
-)  # frames for each of the footage's, coarsest scale first; powers of 2, so that phases agree
-RADIUS, STRIDE = (
-    2,
-    2,
-)  # patches are 3 frames of 2 RADIUS + 1 pixels square, and in the guess STRIDE pixels apart
+COARSEST, SHRINK = 16, 0.75
+"""The short side at the coarsest scale, in pixels, and about that of a scale from the next finer one's."""
+RATES = 0.25, 0.5, 0.5, 1.0
+"""Frames for each of the footage's, coarsest scale first; powers of 2, so that phases agree."""
+RADIUS, STRIDE = 2, 2
+"""Patches are 3 frames of 2 RADIUS + 1 pixels square, and in the guess STRIDE pixels apart."""
 NUMBERS = 64  # principal components by which patches are compared
 NOISE = 0.6  # on the first guess, in standard deviations of the footage
 ALPHA = 0.01  # α of the score: small is complete, large is coherent
 EXACT_ROUNDS, ROUNDS, SWEEPS = 3, 2, 2  # at the coarsest scale and at others; of PatchMatch in a round
-STRETCH_SECONDS, TRIES = (
-    2.0,
-    32,
-)  # of footage in the first guess, on average; cuts among which the best is made
+STRETCH_SECONDS, TRIES = 2.0, 32
+"""Of footage in the first guess, on average; cuts among which the best is made."""
 LEAST_FRAMES, PIECE_SECONDS = 12, 10.0  # clips are as long at least, and cut if they are longer
 LIBRARY = 6_000_000  # patches of footage that one sample looks through, about
 KEYS, QUERIES = 256, 4096  # compared at a time, few enough to stay in cache

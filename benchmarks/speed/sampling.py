@@ -1,8 +1,8 @@
 """Frames per second of samples, by size, recipe and number of denoising steps.
 
-The networks are new: how long they take does not depend on what they have learnt. How many keyframes bridge two windows
-does a little, because bridges are morphed and not denoised. `vae` and `vaegan` sample with the same networks in the
-same way and share a row; `gan` always makes one step.
+The networks are new: how long one takes does not depend on what it has learnt. How many keyframes bridge two windows
+does, because bridges are morphed and not denoised: samples of a trained run were up to a fifth slower, by seed. `vae`
+and `vaegan` sample with the same networks in the same way and share a row; `gan` always makes one step.
 """
 
 import time

