@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from reroll.parts.motion_prior import PATCH, MotionPrior
 
-FREE_KEYFRAMES, FREE_FINE = 0.5, 0.15
+FREE_KEYFRAMES, FREE_FINE = 0.85, 0.15
 """Share of the windows that are all free: of those of keyframes, of finer ones."""
 INDEPENDENT, BETWEEN = 0.15, 0.65
 """Shares of the rest: a level for each frame; frames between keyframes, of the finer windows."""

@@ -85,8 +85,8 @@ class Context(Protocol):
         """Random training windows as frames, at the plan's strides times any of `multiples`."""
 
     def latents(self, batch: int) -> Latents:
-        """Random training windows of the plan's length; keyframes, and frames at the footage's own rate, twice as
-        often as what is between."""
+        """Random training windows of the plan's length; of those at the footage's own rate twice, of keyframes four
+        times as many as of what is between."""
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal noise on the device."""
