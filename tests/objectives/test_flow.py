@@ -111,7 +111,7 @@ def test_keyframes_and_what_is_between_are_trained_as_they_are_sampled():
     levels = draw_levels((800, 16, 2, 3), [1] * 400 + [4] * 400, generator(1))
     spread = levels.amax((1, 2, 3)) - levels.amin((1, 2, 3))
     free = (spread == 0).float()
-    assert 0.4 < free[:400].mean() < 0.6, "keyframes: half of the windows all free, at one level"
+    assert 0.8 < free[:400].mean() < 0.9, "keyframes: most windows all free, at one level, as clips begin"
     assert 0.08 < free[400:].mean() < 0.25
     assert ((spread > 0) & (levels.amin((1, 2, 3)) > 0)).any(), "a level for every frame"
     frames_given = (levels == 0).flatten(2).all(2)
