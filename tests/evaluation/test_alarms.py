@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from reroll.evaluation.alarms import (
-    apart,
     collapse_alarm,
     drift_alarm,
     freeze_alarm,
     spring_alarm,
     springiness,
-    variety,
 )
 from reroll.evaluation.motion import drift, still_limit
+from reroll.evaluation.originality import apart, variety
 
 
 @pytest.fixture(scope="module")

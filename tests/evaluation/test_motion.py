@@ -27,8 +27,8 @@ def test_flow_is_the_known_shift_in_percent_of_the_short_side(step):
 
 
 def test_flow_features_name_the_direction():
-    right = motion.flow_features(rolling(6))
-    left = motion.flow_features(rolling(6)[:, :, ::-1])
+    right = motion.flow_features(motion.flow(rolling(6)))
+    left = motion.flow_features(motion.flow(rolling(6)[:, :, ::-1]))
     directions = slice(16, 16 + motion.DIRECTIONS)
     assert right[directions].argmax() == 0
     assert left[directions].argmax() == motion.DIRECTIONS // 2

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reroll.evaluation.motion import Drift, changes, grey
-from reroll.evaluation.nearest import low_passed
+from reroll.evaluation.motion import Drift, freeze, grey
+from reroll.evaluation.originality import apart, variety
 
 Frames = NDArray[np.uint8]
-Numbers = NDArray[np.float64]
 
 DRAWS = 200
 TURN = 3, 7  # fewest and most frames on either side of a turning point
@@ -39,11 +38,6 @@ class Alarm:
     words: str
 
 
-def still_share(window: Frames, limit: float) -> float:
-    """Share of the steps of `T H W 3` that change less than `limit` levels."""
-    return float((changes(window) <= limit).mean())
-
-
 def springiness(window: Frames) -> float:
     """How much a window `T H W 3` runs back on itself: 1 where it plays backwards from some frame on, near 0 for
     texture that never comes back, below 0 for motion that goes on.
@@ -63,19 +57,6 @@ def springiness(window: Frames) -> float:
     return best
 
 
-def apart(windows: Frames) -> Numbers:
-    """Distances, in levels, between windows `N T H W 3`: `N N`."""
-    flat = np.stack([low_passed(window).ravel() for window in windows]).astype(np.float64)
-    squared = np.square(flat).sum(1)
-    gaps = squared[:, None] + squared - 2 * flat @ flat.T
-    return np.sqrt(np.maximum(gaps, 0) / flat.shape[1])
-
-
-def variety(distances: Numbers) -> float:
-    """Mean of distances `N N` between different windows, N >= 2."""
-    return float(distances.sum() / (len(distances) * (len(distances) - 1)))
-
-
 def _bootstrap(values: Sequence[float], count: int, quantile: float) -> float:
     """A quantile of the mean of `count` values drawn with replacement."""
     drawn = np.random.default_rng(0).choice(np.asarray(values, float), (DRAWS, count))
@@ -84,8 +65,7 @@ def _bootstrap(values: Sequence[float], count: int, quantile: float) -> float:
 
 def freeze_alarm(samples: Frames, footage: Frames, limit: float) -> Alarm:
     """Samples `N T H W 3` stand still more than footage `M T H W 3` does; `limit` is the footage's `still_limit`."""
-    mine = [still_share(window, limit) for window in samples]
-    theirs = [still_share(window, limit) for window in footage]
+    mine, theirs = ([freeze(window, limit).share for window in windows] for windows in (samples, footage))
     most = _bootstrap(theirs, len(mine), 0.95) + FREEZE_MARGIN
     value = float(np.mean(mine))
     return Alarm("freeze", value, most, value > most, "share of steps in which nothing moves")

@@ -21,13 +21,12 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from reroll.evaluation import networks
-from reroll.evaluation.motion import difference_features, direction_features, flow_features
+from reroll.evaluation.motion import difference_features, direction_features, flow, flow_features
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float64]
 
 CLASSICAL = ("flow", "differences", "direction", "texture")
-LEARNT = ("appearance", "space-time")
 PIXEL_GRID = 8  # low-resolution pixels a side
 PIXEL_COMPONENTS = 12  # principal components of these that are kept
 BANDS = 4  # octaves of spatial detail
@@ -64,17 +63,20 @@ def pixel_features(window: Frames) -> NDArray[np.float32]:
 
 
 def _raw(windows: Frames) -> dict[str, Features]:
-    """Unscaled features `N D` of windows `N T H W 3`, by builder."""
-    builders = {
-        "pixels": pixel_features,
-        "texture": texture_features,
-        "flow": flow_features,
-        "differences": difference_features,
-        "direction": direction_features,
-    }
-    return {
-        name: np.stack([build(w) for w in windows]).astype(np.float64) for name, build in builders.items()
-    }
+    """Unscaled features `N D` of windows `N T H W 3`, by kind."""
+
+    def of(window: Frames) -> dict[str, NDArray[np.float32]]:
+        field = flow(window)  # what takes longest, and two kinds need it
+        return {
+            "pixels": pixel_features(window),
+            "texture": texture_features(window),
+            "flow": flow_features(field),
+            "differences": difference_features(window),
+            "direction": direction_features(window, field),
+        }
+
+    found = [of(window) for window in windows]
+    return {name: np.stack([each[name] for each in found]).astype(np.float64) for name in found[0]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +135,8 @@ class _Identity(torch.nn.Module):
 
 def frechet(a: Features, b: Features) -> float:
     """Fréchet distance between Gaussians fitted to `N D` and `M D`; N, M >= 2."""
-    if a.shape[1] > len(a) + len(
-        b
-    ):  # both lie in the span of their points: the distance is the same within it
+    if a.shape[1] > len(a) + len(b):
+        # Both lie in the span of their points: the distance is the same within it.
         within = np.linalg.qr(np.concatenate([a, b]).T)[0]
         a, b = a @ within, b @ within
     metric = FrechetInceptionDistance(feature=_Identity(a.shape[1]), input_img_size=(1, 1, a.shape[1]))

@@ -55,9 +55,9 @@ def _cells(maps: Floats, grid: int) -> Floats:
     return cv2.resize(maps.mean(0), (grid, grid), interpolation=cv2.INTER_AREA).ravel()
 
 
-def flow_features(window: Frames) -> Floats:
-    """One window `T>=3 H W 3` to 30 numbers: log magnitudes by place, by direction, and of acceleration."""
-    field = flow(window)
+def flow_features(field: Floats) -> Floats:
+    """The `flow` of one window, `T>=2 h w 2`, to 30 numbers: log magnitudes by place, by direction, and of
+    acceleration."""
     magnitude = np.linalg.norm(field, axis=-1)
     acceleration = np.linalg.norm(np.diff(field, axis=0), axis=-1)
     angle = np.arctan2(field[..., 1], field[..., 0])
@@ -86,14 +86,14 @@ def difference_features(window: Frames) -> Floats:
     return np.log(values + QUIET_CHANGE).astype(np.float32)
 
 
-def direction_features(window: Frames) -> Floats:
-    """One window `T>=5 H W 3` to 18 numbers that change their sign when it is played backwards.
+def direction_features(window: Frames, field: Floats) -> Floats:
+    """One window `T>=5 H W 3` and its `flow` to 18 numbers that change their sign when it is played backwards.
 
     Where things go and where they spread, by place, and whether they brighten, start and build up more suddenly than
     they fade, stop and decay (third moments of differences, as in tests for the reversibility of time series: Ramsey &
     Rothman 1996). All are near zero for motion that looks the same both ways.
     """
-    field, frames = flow(window), grey(window, LOW_PASS_SHORT_SIDE).astype(np.float32)
+    frames = grey(window, LOW_PASS_SHORT_SIDE).astype(np.float32)
     spreading = np.gradient(field[..., 0], axis=2) + np.gradient(field[..., 1], axis=1)
     skewed = [_skewness(frames[lag:] - frames[:-lag]) for lag in (1, 2, 4)]
     centred = frames - frames.mean(0)

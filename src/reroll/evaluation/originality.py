@@ -109,13 +109,19 @@ def diversity(samples: Frames, footage: Frames) -> float | None:
 
     Near 0 all samples are the same clip; 1 is as varied as the footage.
     """
-    spreads = []
-    for windows in (samples, footage):
-        if len(windows) < 2:
-            return None
-        flat = np.stack([low_passed(w).ravel() for w in windows])
-        squared = np.square(flat).sum(1)
-        gaps = squared[:, None] + squared[None] - 2 * flat @ flat.T
-        upper = np.triu_indices(len(flat), 1)
-        spreads.append(float(np.sqrt(np.maximum(gaps[upper], 0) / flat.shape[1]).mean()))
-    return (spreads[0] + 1e-3) / (spreads[1] + 1e-3)
+    if min(len(samples), len(footage)) < 2:
+        return None
+    return (variety(apart(samples)) + 1e-3) / (variety(apart(footage)) + 1e-3)
+
+
+def apart(windows: Frames) -> NDArray[np.float64]:
+    """Distances, in levels, between windows `N T H W 3`: `N N`."""
+    flat = np.stack([low_passed(window).ravel() for window in windows]).astype(np.float64)
+    squared = np.square(flat).sum(1)
+    gaps = squared[:, None] + squared - 2 * flat @ flat.T
+    return np.sqrt(np.maximum(gaps, 0) / flat.shape[1])
+
+
+def variety(distances: NDArray[np.float64]) -> float:
+    """Mean of distances `N N` between different windows, N >= 2."""
+    return float(distances[np.triu_indices(len(distances), 1)].mean())
