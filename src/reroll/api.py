@@ -21,12 +21,12 @@ import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
-from reroll.config import MOST_MINUTES, Frozen, ModelConfig, SampleOptions, TrainingConfig
+from reroll.config import MOST_MINUTES, Frozen, JudgedOptions, ModelConfig, SampleOptions, TrainingConfig
 from reroll.errors import SpaceError, UsageError
-from reroll.evaluation.collect import MOST_REBUILT, Sampled, draw, rebuild, write_report
+from reroll.evaluation.collect import Sampled, draw, rebuild, write_report
 from reroll.evaluation.comparison import read_reports
-from reroll.evaluation.evaluate import WINDOW_FRAMES, judge_samples, reference_of, write_judgements
-from reroll.evaluation.judge import Judgement, evenly
+from reroll.evaluation.evaluate import judge_samples, reference_of, write_judgements
+from reroll.evaluation.judge import Judgement
 from reroll.evaluation.networks import load_i3d
 from reroll.export.media import Clip, VideoWriter
 from reroll.footage import Probe, Store, decode, find_footage, ingest, probe, read_picture, resize
@@ -35,7 +35,7 @@ from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.footage.shots import usual_gap
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
-from reroll.training.budget import Suggestion, suggest
+from reroll.training.budget import WINDOW_FRAMES, Suggestion, suggest
 from reroll.training.engine import Engine, out_of_memory
 from reroll.training.loop import train as _train
 from reroll.training.machine import cache_dir, usable_cores
@@ -67,22 +67,18 @@ def report(
     run: str | Path,
     *,
     compare: Sequence[str | Path] = (),
-    samples: int = 8,
-    seconds: float = 10.0,
-    long_seconds: float = 60.0,
     threads: int | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> tuple[Path, str]:
     """Write `report.html` and `report.json` into the run; returns the page and its verdict in two sentences.
 
-    Besides the samples a loop is made, and one long sample (none for 0 seconds). `compare` are
-    other runs, or their `report.json`; they are read first. UsageError if one has no report that can be.
+    `compare` are other runs, or their `report.json`; they are read first. UsageError if one has no report that can be.
+    Options are those of `JudgedOptions`.
     """
-    _check_judged(samples, seconds, long_seconds)
+    asked = _judged(options)
     others = read_reports([Path(other) for other in compare], Path(run).resolve().name)
     generator = load(run, threads=threads)
-    page = write_report(
-        generator.run, generator.record, generator.sampler, others, samples, seconds, long_seconds
-    )
+    page = write_report(generator.run, generator.record, generator.sampler, others, asked)
     verdict: str = json.loads((generator.run / "report.json").read_text(encoding="utf-8"))["verdict"]
     return page, verdict
 
@@ -92,20 +88,18 @@ def evaluate(
     footage: str | Path | Sequence[str | Path],
     *,
     output: str | Path | None = None,
-    samples: int = 8,
-    seconds: float = 10.0,
-    long_seconds: float = 60.0,
     size: int | None = None,
     i3d: str | Path | None = None,
     threads: int | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> dict[str, Judgement]:
     """Judge runs, and videos that any tool made (files, or folders of them), against any footage; by name.
 
     All are brought to the footage's frame rate and to `size` pixels on the short side, without it the first run's (64
     if there is none). `output` is a JSON file for all figures; `i3d` the I3D network as TorchScript, for FVD.
-    UsageError names what cannot be judged.
+    Other options are those of `JudgedOptions`. UsageError names what cannot be judged.
     """
-    _check_judged(samples, seconds, long_seconds)
+    asked = _judged(options)
     network = None if i3d is None else load_i3d(Path(i3d))
     paths = [Path(run) for run in runs]
     records = [read_record(path) for path in paths if (path / "run.json").exists()]
@@ -114,19 +108,21 @@ def evaluate(
     store = ingest(find_footage([Path(path) for path in given])[0], short_side=side, cache_dir=cache_dir())
     fps = float(np.median([file.fps for file in store.files]))
     reference = reference_of(store, fps)
-    originals = evenly(reference.train, MOST_REBUILT)
+    originals, _ = reference.to_rebuild()
     judgements: dict[str, Judgement] = {}
     for path in paths:
         rebuilt = None
         if (path / "run.json").exists():
             generator = load(path, threads=threads)
-            made = draw(generator.sampler, fps, samples, seconds, long_seconds)
+            made = draw(generator.sampler, fps, asked)
             if generator.record.model.encoder:
                 rebuilt = originals, rebuild(generator.sampler, originals)
         else:
-            made = Sampled(_videos(path, fps, round(seconds * fps), store), None, None)
+            made = Sampled(_videos(path, fps, round(asked.seconds * fps), store), None, None)
         name = path.name if path.name not in judgements else str(path)
-        judgements[name] = judge_samples(made.resized(store.height, store.width), reference, rebuilt, network)
+        judgements[name] = judge_samples(
+            made.resized(store.height, store.width), reference, rebuilt, i3d=network
+        )
     if output is not None:
         write_judgements(Path(output), judgements, [str(path) for path in given])
     return judgements
@@ -146,13 +142,16 @@ def _videos(path: Path, fps: float, frames: int, store: Store) -> np.ndarray:
     return np.stack([clip[:length] for clip in clips])
 
 
-def _check_judged(samples: int, seconds: float, long_seconds: float) -> None:
-    if not 3 <= samples <= 256:
-        raise UsageError(f"--samples {samples}: give 3 to 256.")
-    if not 1 <= seconds <= 60:
-        raise UsageError(f"--seconds {seconds:g}: give 1 to 60.")
-    if long_seconds and not 4 <= long_seconds <= 600:
-        raise UsageError(f"--long-seconds {long_seconds:g}: give 4 to 600, or 0 for none.")
+def _judged(options: dict[str, Any]) -> JudgedOptions:
+    """Checked; UsageError names the one that makes no sense."""
+    asked = JudgedOptions(**options)
+    if not 3 <= asked.samples <= 256:
+        raise UsageError(f"--samples {asked.samples}: give 3 to 256.")
+    if not 1 <= asked.seconds <= 60:
+        raise UsageError(f"--seconds {asked.seconds:g}: give 1 to 60.")
+    if asked.long_seconds and not 4 <= asked.long_seconds <= 600:
+        raise UsageError(f"--long-seconds {asked.long_seconds:g}: give 4 to 600, or 0 for none.")
+    return asked
 
 
 def train(

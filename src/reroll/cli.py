@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import reroll
-from reroll.config import RecipeName, SampleOptions
+from reroll.config import JudgedOptions, RecipeName, SampleOptions
 from reroll.errors import RerollError, SpaceError, UsageError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Sampling = Annotated[SampleOptions, Parameter(name="*")]
 Compared = Annotated[list[Path] | None, Parameter(consume_multiple=True)]
-Runs = Annotated[list[Path], Parameter(consume_multiple=True)]
-Against = Annotated[list[Path], Parameter(consume_multiple=True)]
+Paths = Annotated[list[Path], Parameter(consume_multiple=True)]
+Judged = Annotated[JudgedOptions, Parameter(name="*")]
 
 
 OTHER_FORMATS = {".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg"}
@@ -194,9 +194,7 @@ def report(
     /,
     *,
     compare: Compared = None,
-    samples: int = 8,
-    seconds: float = 10.0,
-    long_seconds: float = 60.0,
+    options: Judged = JudgedOptions(),  # noqa: B008
     threads: int | None = None,
 ) -> None:
     """One HTML page: curves, samples beside footage, distances, nearest footage.
@@ -204,33 +202,21 @@ def report(
     Args:
         run: The run's folder.
         compare: Other runs on the same footage, whose reports are there already.
-        samples: How many clips are judged.
-        seconds: Length of each.
-        long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
         threads: CPU threads; one per core by default.
     """
-    page, verdict = reroll.report(
-        run,
-        compare=compare or [],
-        samples=samples,
-        seconds=seconds,
-        long_seconds=long_seconds,
-        threads=threads,
-    )
+    page, verdict = reroll.report(run, compare=compare or [], threads=threads, **asdict(options))
     print(verdict)
     print(page)
 
 
 @app.command
 def evaluate(
-    runs: Runs,
+    runs: Paths,
     /,
     *,
-    footage: Against,
+    footage: Paths,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    samples: int = 8,
-    seconds: float = 10.0,
-    long_seconds: float = 60.0,
+    options: Judged = JudgedOptions(),  # noqa: B008
     size: int | None = None,
     i3d: Path | None = None,
     threads: int | None = None,
@@ -241,9 +227,6 @@ def evaluate(
         runs: Folders of runs; or videos, or folders of videos, that any tool made.
         footage: Files and folders to compare with; may be what a run was trained on, or not.
         output: A JSON file for all figures.
-        samples: How many clips of each run are judged.
-        seconds: Length of each.
-        long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
         size: Pixels on the short side at which all are compared; the first run's by default.
         i3d: The I3D network as a TorchScript file; with it FVD is measured, too.
         threads: CPU threads; one per core by default.
@@ -251,9 +234,8 @@ def evaluate(
     if output is not None and output.suffix.lower() != ".json":
         raise UsageError(f"-o {output}: give a file that ends in .json.")
     found = reroll.evaluate(
-        runs, footage, output=output, samples=samples, seconds=seconds, long_seconds=long_seconds, size=size,
-        i3d=i3d, threads=threads,
-    )  # fmt: skip
+        runs, footage, output=output, size=size, i3d=i3d, threads=threads, **asdict(options)
+    )
     _print_judgements(found)
 
 

@@ -87,6 +87,21 @@ class SampleOptions:
     guidance: float = 1.0
 
 
+@dataclass(frozen=True)
+class JudgedOptions:
+    """What of a run is sampled to be judged; the options `report` and `evaluate` share. A loop is made as well.
+
+    Args:
+        samples: How many clips are judged.
+        seconds: Length of each.
+        long_seconds: Length of one more clip, whose end is held against its beginning; 0 for none.
+    """
+
+    samples: int = 8
+    seconds: float = 10.0
+    long_seconds: float = 60.0
+
+
 class StagePlan(Frozen):
     """One stage: its name and how many steps it takes."""
 

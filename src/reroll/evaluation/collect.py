@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reroll.config import JudgedOptions
 from reroll.errors import CheckpointError, FootageError
 from reroll.evaluation.comparison import OtherReport
-from reroll.evaluation.judge import evenly
 from reroll.evaluation.reference import Reference
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
 from reroll.footage import Store, find_footage, ingest, resize, split
@@ -24,9 +24,7 @@ from reroll.training.session import events
 
 Frames = NDArray[np.uint8]
 
-MOST_REBUILT = 8
 LOOP_SECONDS = 3.0
-WATCHED = 3  # stretches of footage on the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +40,13 @@ class Sampled:
         if self.samples.shape[2:4] == (height, width):
             return self
 
-        def each(clip: Frames | None) -> Frames | None:
-            return None if clip is None else np.stack([resize(frame, height, width) for frame in clip])
+        def brought(clip: Frames) -> Frames:
+            return np.stack([resize(frame, height, width) for frame in clip])
 
-        brought = [each(sample) for sample in self.samples]
         return Sampled(
-            np.stack([clip for clip in brought if clip is not None]), each(self.loop), each(self.long)
+            np.stack([brought(sample) for sample in self.samples]),
+            None if self.loop is None else brought(self.loop),
+            None if self.long is None else brought(self.long),
         )
 
 
@@ -56,9 +55,7 @@ def write_report(
     record: RunRecord,
     sampler: Sampler,
     others: Sequence[OtherReport],
-    samples: int,
-    seconds: float,
-    long_seconds: float,
+    options: JudgedOptions,
 ) -> Path:
     """Sample, measure, and write `report.html` and `report.json` into the run; the page's path.
 
@@ -68,38 +65,38 @@ def write_report(
     store = _footage(run, record)
     frames = record.plan.window_frames
     footage = Reference.of(store, split(store, frames), frames, record.fps, mirrored=record.plan.mirror)
-    made = draw(sampler, record.fps, samples, max(frames / record.fps, seconds), long_seconds)
+    options = replace(options, seconds=max(frames / record.fps, options.seconds))
+    made = draw(sampler, record.fps, options)
     rebuilt, rebuilt_of = None, ""
     if record.model.encoder:
-        originals = evenly(footage.heldout if len(footage.heldout) else footage.train, MOST_REBUILT)
+        originals, rebuilt_of = footage.to_rebuild()
         rebuilt = originals, rebuild(sampler, originals)
-        rebuilt_of = "held-out footage" if len(footage.heldout) else "training footage"
     config = record.config
     given = ReportInput(
         run_dir=run, title=run.resolve().name, recipe=config.recipe,
         settings={"asked": config.model_dump(), "plan": record.plan.model_dump(), "machine": record.engine,
-                  "sampling": {"denoise_steps": SampleSettings.denoise_steps, "seconds": seconds,
-                               "long_seconds": long_seconds, "seeds": f"0-{samples - 1}"}},
+                  "sampling": {"denoise_steps": SampleSettings.denoise_steps, **asdict(options),
+                               "seeds": f"0-{options.samples - 1}"}},
         fps=record.fps, samples=made.samples, train_windows=footage.train, heldout_windows=footage.heldout,
         split_reason=record.split, metrics=read_rows(run / "metrics.jsonl"), events=read_rows(run / "events.jsonl"),
         health=[f"{row['fault']}: {row['words']}" for row in events(run, "health") if "words" in row],
         footage_files=[FootageNote(Path(file.path).name, file.sha256) for file in record.footage],
-        commands=_commands(run, record, seconds), loop=made.loop, long=made.long, rebuilt=rebuilt,
+        commands=_commands(run, record, options.seconds), loop=made.loop, long=made.long, rebuilt=rebuilt,
         rebuilt_of=rebuilt_of,
-        places=footage.places, searched=footage.searched, stretches=footage.stretches,
-        footage_clips=footage.stretches[:WATCHED], other_runs=others,
+        places=footage.places, searched=footage.searched, footage_drifts=footage.drifts,
+        footage_clips=footage.stretches, other_runs=others,
     )  # fmt: skip
     return make_report(given)
 
 
-def draw(sampler: Sampler, fps: float, samples: int, seconds: float, long_seconds: float) -> Sampled:
+def draw(sampler: Sampler, fps: float, options: JudgedOptions) -> Sampled:
     """Samples of seeds from 0 on, a loop, and one long sample of the seed after them (none for 0 seconds)."""
-    base = SampleSettings(frames=round(seconds * fps), fps=fps)
-    made = np.stack([_sample(sampler, replace(base, seed=seed)) for seed in range(samples)])
+    base = SampleSettings(frames=round(options.seconds * fps), fps=fps)
+    made = np.stack([_sample(sampler, replace(base, seed=seed)) for seed in range(options.samples)])
     loop = _sample(sampler, replace(base, frames=max(8, round(LOOP_SECONDS * fps)), loop=True))
     long = None
-    if long_seconds:
-        long = _sample(sampler, replace(base, frames=round(long_seconds * fps), seed=samples))
+    if options.long_seconds:
+        long = _sample(sampler, replace(base, frames=round(options.long_seconds * fps), seed=options.samples))
     return Sampled(made, loop, long)
 
 

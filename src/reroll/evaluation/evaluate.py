@@ -23,10 +23,9 @@ from reroll.evaluation.report import plain
 from reroll.evaluation.verdict import two_sentences
 from reroll.export.media import atomic_path
 from reroll.footage import Span, Split, Store
+from reroll.training.budget import WINDOW_FRAMES
 
 Frames = NDArray[np.uint8]
-
-WINDOW_FRAMES = 16
 
 
 def reference_of(store: Store, fps: float) -> Reference:
@@ -44,13 +43,14 @@ def judge_samples(
     sampled: Sampled,
     footage: Reference,
     rebuilt: tuple[Frames, Frames] | None = None,
+    rebuilt_of: str = "the footage given",
     i3d: torch.jit.ScriptModule | None = None,
 ) -> Judgement:
     """Judge samples against all the footage; multiples are of its own halves' distance."""
     return judge(
         sampled.samples, footage.train, footage.heldout, fps=footage.fps, loop=sampled.loop, long=sampled.long,
-        rebuilt=rebuilt, rebuilt_of="the footage given", places=footage.places, searched=footage.searched,
-        stretches=footage.stretches, halves=True, i3d=i3d,
+        rebuilt=rebuilt, rebuilt_of=rebuilt_of, places=footage.places, searched=footage.searched,
+        footage_drifts=footage.drifts, halves=True, i3d=i3d,
     )  # fmt: skip
 
 
@@ -76,16 +76,7 @@ def _figure(value: float | None) -> str:
 
 def write_judgements(path: Path, judgements: Mapping[str, Judgement], footage: Sequence[str]) -> None:
     """All figures as JSON."""
-    content = {
-        "footage": footage,
-        "judgements": {n: {"verdict": two_sentences(j), **plain_mapping(j)} for n, j in judgements.items()},
-    }
+    judged = {name: {"verdict": two_sentences(j), **vars(j)} for name, j in judgements.items()}
+    content = plain({"footage": footage, "judgements": judged})
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
-
-
-def plain_mapping(judgement: Judgement) -> dict[str, object]:
-    """A judgement as JSON values."""
-    values = plain(judgement)
-    assert isinstance(values, dict)
-    return dict(values)

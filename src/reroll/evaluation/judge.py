@@ -129,7 +129,7 @@ def judge(
     places: Sequence[Place] | None = None,
     searched: TrainingFootage | None = None,
     long: Frames | None = None,
-    stretches: Sequence[Frames] = (),
+    footage_drifts: Sequence[Drift] = (),
     halves: bool = False,
     i3d: torch.jit.ScriptModule | None = None,
 ) -> Judgement:
@@ -138,7 +138,7 @@ def judge(
     `rebuilt` is (original, reconstructed) windows, `rebuilt_of` what they are ("held-out footage"), `places`
     where each training window was taken from, `searched` all the footage that was trained on (without it, copies are
     looked for in the training windows). `long` is one sample `T H W 3` of a minute or so, whose end is held against its
-    beginning; `stretches` of footage say how much two parts of a shot differ anyway. `halves` (see above) are drawn
+    beginning; `footage_drifts` say how much two parts of a shot differ anyway. `halves` (see above) are drawn
     anew each time. `i3d` is the user's own network, for FVD.
     """
     _check(samples, train, heldout)
@@ -154,7 +154,7 @@ def judge(
     ratio, still, limits = motion_ratio(mine, whole), still_limit(whole), leap_limits(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others, halves=halves, i3d=i3d)
-    drifts, footage_drifts = _drifts(samples, fps), _drifts(stretches, fps)
+    drifts = _drifts(samples, fps)
     long_drifts = [] if long is None else _drifts([long], fps)
     original = check_originality(
         windows, train, heldout, motion_ratio=ratio, places=places, window_seconds=frames / fps, searched=searched

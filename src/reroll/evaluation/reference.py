@@ -6,6 +6,7 @@ Windows are uint8 RGB `N T H W 3` at the footage's usual rate.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reroll.evaluation.judge import evenly
+from reroll.evaluation.motion import Drift, drift
 from reroll.evaluation.nearest import RUN_FRAMES, Place, TrainingFootage
 from reroll.footage import Split, Store, Windows
 from reroll.footage.dataset import usual_strides
@@ -20,13 +23,16 @@ from reroll.footage.dataset import usual_strides
 Frames = NDArray[np.uint8]
 
 MOST_WINDOWS = 256
+MOST_REBUILT = 8
 STRETCHES, STRETCH_SECONDS = 40, 6.0
+WATCHED = 3  # stretches that are kept for the page
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """What samples are compared with. `heldout` may have no windows; `places` are one for each of `train`;
-    `searched` is all that copies are looked for in; `stretches` are longer pieces of it, the longest shots first."""
+    `searched` is all that copies are looked for in; `stretches` are some longer pieces of it, the longest shots first;
+    `drifts` say how much the ends of more of these differ."""
 
     fps: float
     train: Frames
@@ -34,6 +40,7 @@ class Reference:
     places: list[Place]
     searched: TrainingFootage
     stretches: list[Frames]
+    drifts: list[Drift]
 
     @classmethod
     def of(
@@ -54,7 +61,20 @@ class Reference:
         if parts.heldout:
             heldout = _windows(Windows(store, parts.heldout, seed=0, mirror=False), frames, every)[0]
         searched = _searched(trained_on, frames, mirrored=mirrored)
-        return cls(fps, train, heldout, places, searched, _stretches(store, round(STRETCH_SECONDS * fps)))
+        stretches: list[Frames] = []
+        drifts: list[Drift] = []
+        for stretch in _stretches(store, round(STRETCH_SECONDS * fps)):
+            if len(stretches) < WATCHED:
+                stretches.append(stretch)
+            if (found := drift(stretch, fps)) is not None:
+                drifts.append(found)
+        return cls(fps, train, heldout, places, searched, stretches, drifts)
+
+    def to_rebuild(self) -> tuple[Frames, str]:
+        """A few windows to put through an Encoder and Decoder, held-out ones if there are any, and which they are."""
+        if len(self.heldout):
+            return evenly(self.heldout, MOST_REBUILT), "held-out footage"
+        return evenly(self.train, MOST_REBUILT), "training footage"
 
 
 def _windows(windows: Windows, frames: int, every: int | None = None) -> tuple[Frames, list[Place]]:
@@ -101,11 +121,10 @@ def _read(store: Store, indices: np.ndarray) -> Frames:
     return np.concatenate([store.frames(int(part[0]), int(part[-1]) + 1) for part in np.split(indices, ends)])
 
 
-def _stretches(store: Store, length: int) -> list[Frames]:
-    """Longer pieces of footage: of the longest shots the beginnings."""
+def _stretches(store: Store, length: int) -> Iterator[Frames]:
+    """Longer pieces of footage, one at a time: of the longest shots the beginnings."""
     strides = usual_strides(store)
     longest = sorted(store.shots, key=lambda shot: (shot.start - shot.stop) / strides[shot.file])[:STRETCHES]
-    return [
-        store.frames(shot.start, min(shot.stop, shot.start + length * strides[shot.file]), strides[shot.file])
-        for shot in longest
-    ]
+    for shot in longest:
+        step = strides[shot.file]
+        yield store.frames(shot.start, min(shot.stop, shot.start + length * step), step)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from reroll.evaluation.charts import DotRow, dot_chart, line_chart
 from reroll.evaluation.comparison import FORMAT, Comparison, OtherReport, beside
 from reroll.evaluation.judge import Judgement, cut, judge
+from reroll.evaluation.motion import Drift
 from reroll.evaluation.nearest import Nearest, Place, TrainingFootage
 from reroll.evaluation.verdict import Answer, answers, two_sentences
 from reroll.export.media import atomic_path, video_data_uri
@@ -56,8 +57,8 @@ class ReportInput:
     `footage_clips` are longer stretches `T H W 3` for watching; without them windows are shown. `rebuilt` is
     (original, reconstructed) windows and `rebuilt_of` says which footage that is. `places` are where the
     training windows were taken, one each; `searched` is all the footage that was trained on, in which copies are
-    looked for (without it, the training windows); `long` and `stretches` are as for the judge. `other_runs` are reports
-    of other runs to stand beside.
+    looked for (without it, the training windows); `long` and `footage_drifts` are as for the judge. `other_runs` are
+    reports of other runs to stand beside.
     """
 
     run_dir: Path
@@ -76,7 +77,7 @@ class ReportInput:
     commands: Sequence[str] = ()
     loop: Frames | None = None
     long: Frames | None = None
-    stretches: Sequence[Frames] = ()
+    footage_drifts: Sequence[Drift] = ()
     rebuilt: tuple[Frames, Frames] | None = None
     rebuilt_of: str = ""
     places: Sequence[Place] | None = None
@@ -99,7 +100,7 @@ def make_report(given: ReportInput) -> Path:
         places=given.places,
         searched=searched,
         long=given.long,
-        stretches=given.stretches,
+        footage_drifts=given.footage_drifts,
     )
     numbers = report_numbers(given, judgement)
     comparison = beside(numbers, given.other_runs)
