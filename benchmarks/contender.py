@@ -12,25 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 import reroll
-from benchmarks.baselines import BASELINES
+from benchmarks.baselines import BASELINES, trainer
 from reroll.evaluation.collect import rebuild
-from reroll.evaluation.judge import evenly
 from reroll.evaluation.reference import Reference
 from reroll.footage import Store, find_footage, ingest, split
-from reroll.sampling.sampler import SampleSettings
+from reroll.training.budget import WINDOW_FRAMES
 from reroll.training.machine import cache_dir
-from reroll.training.run import read_record
 
-WINDOW_FRAMES = 16
 SAMPLES, SAMPLE_FRAMES, LONG_SECONDS = 16, 64, 60.0
 """Four windows of each sample: 64 in all."""
-REBUILT = 8
 OURS = ("gan", "vae", "vaegan")
 
 Made = dict[str, np.ndarray]
@@ -40,12 +35,6 @@ def read(footage: Path, size: int) -> tuple[Store, float]:
     """The footage as everybody sees it, and its frame rate."""
     store = ingest(find_footage([footage])[0], short_side=size, cache_dir=cache_dir())
     return store, float(np.median([file.fps for file in store.files]))
-
-
-def originals(store: Store, fps: float) -> np.ndarray:
-    """Windows for reconstruction, held-out ones if there are any."""
-    footage = Reference.of(store, split(store, WINDOW_FRAMES), WINDOW_FRAMES, fps)
-    return evenly(footage.heldout if len(footage.heldout) else footage.train, REBUILT)
 
 
 def ours(
@@ -69,25 +58,25 @@ def ours(
         run,
     ]
     subprocess.run([str(program), *map(str, words)], check=True)
-    generator, record = reroll.load(run), read_record(run)
+    generator = reroll.load(run)
+    plan = generator.record.plan
 
     def make(frames: int, number: int, *, loop: bool = False) -> np.ndarray:
-        settings = SampleSettings(frames=frames, fps=record.fps, seed=number, loop=loop)
-        return np.concatenate(list(generator.sampler.frames(settings)))
+        return generator.sample(frames / generator.fps, seed=number, loop=loop).frames
 
     store, fps = read(footage, size)
-    again = (lambda clips: rebuild(generator.sampler, clips)) if record.model.encoder else None
+    again = (lambda clips: rebuild(generator.sampler, clips)) if generator.record.model.encoder else None
     made = sampled(make, lambda frames, number: make(frames, number, loop=True), again, store, fps)
-    return made, {"steps": [stage.steps for stage in record.plan.stages], "model": record.plan.model}
+    return made, {"steps": [stage.steps for stage in plan.stages], "model": plan.model}
 
 
 def theirs(name: str, footage: Path, minutes: float, seed: int, size: int) -> tuple[Made, dict[str, object]]:
     """Train a baseline on the training part of the footage, and sample."""
     store, fps = read(footage, size)
     clips = [store.frames(span.start, span.stop) for span in split(store, WINDOW_FRAMES).train]
-    module = import_module(next(entry.module for entry in BASELINES if entry.name == name))
+    train = trainer(name)
     began = time.monotonic()
-    baseline = module.train(clips, fps, minutes * 60, seed)
+    baseline = train(clips, fps, minutes * 60, seed)
     took = time.monotonic() - began
 
     def again(windows: np.ndarray) -> np.ndarray | None:
@@ -110,9 +99,10 @@ def sampled(
     made["long"] = make(round(LONG_SECONDS * fps), SAMPLES)
     if (closed := loop(SAMPLE_FRAMES, 0)) is not None:
         made["loop"] = closed
-    windows = originals(store, fps)
-    if again is not None and (rebuilt := again(windows)) is not None:
-        made |= {"rebuilt": rebuilt, "originals": windows}
+    if again is not None:
+        windows, _ = Reference.of(store, split(store, WINDOW_FRAMES), WINDOW_FRAMES, fps).to_rebuild()
+        if (rebuilt := again(windows)) is not None:
+            made |= {"rebuilt": rebuilt, "originals": windows}
     return made
 
 
@@ -121,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("system", choices=[*OURS, *(entry.name for entry in BASELINES)])
+    parser.add_argument("system", choices=[*OURS, *BASELINES])
     parser.add_argument("--footage", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)

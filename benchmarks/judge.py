@@ -7,39 +7,28 @@ spoilt windows' Fréchet distance in multiples of clean footage's; those that no
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.contender import read
+from benchmarks.markdown import table
 from reroll.evaluation.distances import FAULTS, FeatureSpaces, compare, plant
-from reroll.footage import Store, find_footage, ingest
-from reroll.footage.dataset import usual_strides
+from reroll.footage import Span, Store, Windows
 
 FRAMES, WINDOWS, DRAWS = 16, 128, 40
 
 
-def read(clip: Path, size: int, cache: Path) -> Store:
-    """A clip, or a folder of clips, at a size."""
-    return ingest(find_footage([clip])[0], short_side=size, cache_dir=cache)
-
-
 def windows(store: Store, frames: int, most: int = WINDOWS) -> np.ndarray:
     """Evenly chosen windows `N T H W 3` at the footage's usual rate."""
-    strides = usual_strides(store)
-    places = [
-        (start, strides[shot.file])
-        for shot in store.shots
-        for start in range(shot.start, shot.stop - (frames - 1) * strides[shot.file])
-    ]
+    spans = [Span(shot.start, shot.stop) for shot in store.shots]
+    places = Windows(store, spans, seed=0, mirror=False).fixed(frames, 1)
     chosen = np.unique(np.linspace(0, len(places) - 1, most).round().astype(int))
-    return np.stack(
-        [store.frames(at, at + (frames - 1) * by + 1, by) for at, by in (places[i] for i in chosen)]
-    )
+    return np.stack([store.frames(*places[i]) for i in chosen])
 
 
-def table(clean: np.ndarray, other: np.ndarray) -> dict[str, dict[str, tuple[float, bool]]]:
+def multiples(clean: np.ndarray, other: np.ndarray) -> dict[str, dict[str, tuple[float, bool]]]:
     """For each fault and space the multiple, and whether it lies above all draws of the null. `clean` are windows twice
     as long as those that are judged."""
     half = clean[:, :FRAMES]
@@ -69,18 +58,16 @@ def main() -> None:
     parser.add_argument("--other", type=Path, required=True, help="footage of something else")
     parser.add_argument("--size", type=int, default=64)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
-        for clip in asked.clips:
-            clean = windows(read(clip, asked.size, Path(cache)), 2 * FRAMES)
-            other = windows(read(asked.other, asked.size, Path(cache)), FRAMES, len(clean))
-            other = np.stack([[cv2.resize(f, clean.shape[3:1:-1]) for f in window] for window in other])
-            found = table(clean, other)
-            names = list(found["frozen"])
-            print(f"\n{clip.stem}, {len(clean)} windows\n\n| fault | " + " | ".join(names) + " |")
-            print("| --- |" + " --- |" * len(names))
-            for fault, row in found.items():
-                cells = [f"**{m:.1f}**" if seen else f"{m:.1f}" for m, seen in row.values()]
-                print(f"| {fault} | " + " | ".join(cells) + " |", flush=True)
+    for clip in asked.clips:
+        clean = windows(read(clip, asked.size)[0], 2 * FRAMES)
+        other = windows(read(asked.other, asked.size)[0], FRAMES, len(clean))
+        other = np.stack([[cv2.resize(f, clean.shape[3:1:-1]) for f in window] for window in other])
+        rows = [
+            {"fault": fault}
+            | {space: f"**{m:.1f}**" if seen else f"{m:.1f}" for space, (m, seen) in found.items()}
+            for fault, found in multiples(clean, other).items()
+        ]
+        print(f"\n{clip.stem}, {len(clean)} windows\n\n{table(rows)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,30 +15,35 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.baselines import BASELINES
-from benchmarks.contender import OURS, WINDOW_FRAMES, read
+from benchmarks.contender import OURS, read
 from benchmarks.lossless import square
+from benchmarks.markdown import table
 from reroll.evaluation import networks
-from reroll.evaluation.evaluate import plain_mapping, row
-from reroll.evaluation.judge import Judgement, judge
+from reroll.evaluation.collect import Sampled
+from reroll.evaluation.evaluate import judge_samples, row
+from reroll.evaluation.judge import Judgement
 from reroll.evaluation.reference import Reference
+from reroll.evaluation.report import plain
 from reroll.export.media import write_grid
 from reroll.footage import Store, split
+from reroll.training.budget import WINDOW_FRAMES
 
 COLUMNS, LONGEST_COLUMN_SECONDS = 10, 2.0
-SYSTEMS = (*(entry.name for entry in BASELINES), *OURS)
+SYSTEMS = (*BASELINES, *OURS)
 
 
 def missing(system: str) -> str | None:
     """The package a system needs that is not installed."""
-    needs = next((entry.needs for entry in BASELINES if entry.name == system), None)
+    needs = BASELINES.get(system)
     return needs if needs and find_spec(needs) is None else None
 
 
@@ -55,14 +60,9 @@ def judged(folder: Path, footage: Reference) -> Judgement:
     with np.load(folder / "frames.npz") as made:
         held = {name: made[name] for name in made.files}
     rebuilt = (held["originals"], held["rebuilt"]) if "rebuilt" in held else None
-    found = judge(
-        held["samples"], footage.train, footage.heldout, fps=footage.fps, loop=held.get("loop"), long=held["long"],
-        rebuilt=rebuilt, rebuilt_of="held-out footage" if len(footage.heldout) else "training footage",
-        places=footage.places, searched=footage.searched, stretches=footage.stretches, halves=True,
-    )  # fmt: skip
-    (folder / "judgement.json").write_text(
-        json.dumps(plain_mapping(found), indent=1) + "\n", encoding="utf-8"
-    )
+    sampled = Sampled(held["samples"], held.get("loop"), held["long"])
+    found = judge_samples(sampled, footage, rebuilt, footage.to_rebuild()[1])
+    (folder / "judgement.json").write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
     return found
 
 
@@ -71,14 +71,14 @@ def line(folder: Path, name: str, footage: Reference) -> dict[str, str]:
     kept = folder / "line.json"
     if not kept.exists():
         about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        cells = row(name, judged(folder, footage))
+        cells = {"system": name} | row(judged(folder, footage))
         cells["steps"] = "+".join(map(str, about["steps"]))
         kept.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
     cells = json.loads(kept.read_text(encoding="utf-8"))
     return dict(cells)
 
 
-def sheet(store: Store, fps: float, folders: dict[str, Path], target: Path) -> None:
+def sheet(store: Store, fps: float, folders: Sequence[Path], target: Path) -> None:
     """A row of footage, then one row of each system's first sample: frames over two seconds."""
 
     def spread(clip: np.ndarray) -> np.ndarray:
@@ -87,18 +87,10 @@ def sheet(store: Store, fps: float, folders: dict[str, Path], target: Path) -> N
 
     shot = max(store.shots, key=lambda each: each.stop - each.start)
     rows = [spread(store.frames(shot.start, shot.stop))]
-    for folder in folders.values():
+    for folder in folders:
         with np.load(folder / "frames.npz") as made:
             rows.append(spread(made["samples"][0]))
     write_grid(target, np.stack(rows), COLUMNS)
-
-
-def markdown(title: str, lines: list[dict[str, str]]) -> str:
-    """One table."""
-    names = list(dict.fromkeys(name for each in lines for name in each))
-    rows = ["| " + " | ".join(each.get(name, "") for name in names) + " |" for each in lines]
-    head = "| " + " | ".join(name or "system" for name in names) + " |\n|" + " --- |" * len(names)
-    return "\n".join([f"{title}\n", head, *rows, ""])
 
 
 def tables(asked: argparse.Namespace) -> Iterator[str]:
@@ -108,31 +100,25 @@ def tables(asked: argparse.Namespace) -> Iterator[str]:
         store, fps = read(clips, asked.size)
         parts = split(store, WINDOW_FRAMES)
         footage = Reference.of(store, parts, WINDOW_FRAMES, fps, every=1)
-        lines, folders = [], {}
-        for seed in asked.seeds:
-            for system in asked.systems:
-                if needed := missing(system):
-                    print(
-                        f"{system} is skipped: {needed} is not installed (pip install '.[tutorial]')",
-                        flush=True,
-                    )
-                    continue
-                name = f"{system}-{asked.minutes:g}min-seed{seed}"
-                folder = asked.output / f"{clip.stem}-{asked.size}" / name
-                contend(system, clips, asked.minutes, seed, asked.size, folder)
-                lines.append(line(folder, f"{system}, seed {seed}", footage))
-                folders[name] = folder
-                title = f"### {clip.stem}, {asked.size} pixels, {asked.minutes:g} minutes\n\n{parts.reason}"
-                table = markdown(title, lines)
-                print(table, flush=True)
+        lines: list[dict[str, str]] = []
+        folders: list[Path] = []
+        place = asked.output / f"{clip.stem}-{asked.size}"
+        for seed, system in product(asked.seeds, asked.systems):
+            if needed := missing(system):
+                print(
+                    f"{system} is skipped: {needed} is not installed (pip install '.[tutorial]')", flush=True
+                )
+                continue
+            folder = place / f"{system}-{asked.minutes:g}min-seed{seed}"
+            contend(system, clips, asked.minutes, seed, asked.size, folder)
+            lines.append(line(folder, f"{system}, seed {seed}", footage))
+            folders.append(folder)
+            title = f"### {clip.stem}, {asked.size} pixels, {asked.minutes:g} minutes\n\n{parts.reason}"
+            text = f"{title}\n\n{table(lines)}\n"
+            print(text, flush=True)
         if folders:
-            sheet(
-                store,
-                fps,
-                folders,
-                asked.output / f"{clip.stem}-{asked.size}" / f"sheet-{asked.minutes:g}min.png",
-            )
-            yield table
+            sheet(store, fps, folders, place / f"sheet-{asked.minutes:g}min.png")
+            yield text
 
 
 def main() -> None:

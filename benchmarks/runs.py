@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import reroll
+from benchmarks.markdown import table
 from reroll.export.media import write_grid
 from reroll.footage import Store
 from reroll.training.run import read_record
@@ -106,10 +107,7 @@ def main() -> None:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Markdown."""
-    names = list(dict.fromkeys(name for each in rows for name in each if name != "verdict"))
-    print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
-    for each in rows:
-        print("| " + " | ".join(str(each.get(name, "")) for name in names) + " |")
+    print(table([{name: value for name, value in each.items() if name != "verdict"} for each in rows]))
     for each in rows:
         print(f"{each['run']}: {each['verdict']}", flush=True)
 

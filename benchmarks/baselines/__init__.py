@@ -5,7 +5,7 @@ see: the training part of the footage at the benchmark's size, and nothing pretr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -38,20 +38,17 @@ class Train(Protocol):
         """Learn from `clips` for so many seconds, all set-up included."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A baseline by name: where it lives, and what it needs beyond our own dependencies."""
+BASELINES: dict[str, str | None] = {
+    "tutorial-gan": "tensorflow",
+    "tutorial-vae": "tensorflow",
+    "mocogan": None,
+    "video-texture": None,
+    "patch-neighbours": None,
+}
+"""Each baseline's name, and the package it needs beyond our own dependencies."""
 
-    name: str
-    module: str
-    learns: bool
-    needs: str | None = None
 
-
-BASELINES = (
-    Entry("tutorial-gan", "benchmarks.baselines.tutorial_gan", learns=True, needs="tensorflow"),
-    Entry("tutorial-vae", "benchmarks.baselines.tutorial_vae", learns=True, needs="tensorflow"),
-    Entry("mocogan", "benchmarks.baselines.mocogan", learns=True),
-    Entry("video-texture", "benchmarks.baselines.video_texture", learns=False),
-    Entry("patch-neighbours", "benchmarks.baselines.patch_neighbours", learns=False),
-)
+def trainer(name: str) -> Train:
+    """The `train` of a baseline's module, which is called as it is."""
+    train: Train = import_module(f"benchmarks.baselines.{name.replace('-', '_')}").train
+    return train

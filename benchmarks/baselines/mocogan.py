@@ -21,13 +21,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.baselines import Frames
+from benchmarks.baselines.resizing import resized
 
 WINDOW = 16  # frames D_V sees
 STRIDES = (1, 1, 2, 3)  # of the windows in a batch
@@ -189,7 +189,9 @@ class Footage:
     """Clips as D_V and D_I are shown them."""
 
     def __init__(self, clips: Sequence[Frames], size: tuple[int, int]) -> None:
-        self.clips = [torch.from_numpy(resized(to_and_fro(clip), size)).permute(0, 3, 1, 2) for clip in clips]
+        self.clips = [
+            torch.from_numpy(resized(to_and_fro(clip), *size)).permute(0, 3, 1, 2) for clip in clips
+        ]
         longest = max(map(len, self.clips))
         self.strides = [min(stride, (longest - 1) // (WINDOW - 1)) for stride in STRIDES]
         self.frames = torch.cat(self.clips)
@@ -218,16 +220,6 @@ def to_and_fro(clip: Frames) -> Frames:
     period = max(1, 2 * (len(clip) - 1))
     phase = np.arange(period + WINDOW - 1) % period
     return clip[np.minimum(phase, period - phase)]
-
-
-def resized(clip: Frames, size: tuple[int, int]) -> Frames:
-    """`T H W 3` at another height and width."""
-    height, width = size
-    if clip.shape[1:3] == size:
-        return clip
-    smaller = height * width < clip.shape[1] * clip.shape[2]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in clip])
 
 
 def as_floats(frames: Tensor) -> Tensor:
@@ -330,7 +322,7 @@ class MoCoGan:
         with fast():
             drawn = torch.cat([self.generator.image(part) for part in codes.split(CHUNK)])
         pixels = ((drawn + 1) * 127.5).round().clamp(0, 255).byte()
-        return resized(pixels.permute(0, 2, 3, 1).numpy(), self.size)
+        return resized(pixels.permute(0, 2, 3, 1).numpy(), *self.size)
 
     def loop(self, frames: int, seed: int) -> None:
         """None: a recurrent path does not come back to where it began."""

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines import Baseline, Frames
+from benchmarks.baselines.resizing import resized
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -60,6 +60,20 @@ def generator(noise: int) -> keras.Model:
     )
 
 
+def halvings(*channels: int) -> list[keras.layers.Layer]:
+    """A convolution to each number of channels, each halving the picture's sides."""
+    from tensorflow.keras import layers
+
+    return [
+        layer
+        for count in channels
+        for layer in (
+            layers.Conv2D(count, 4, strides=2, padding="same"),
+            layers.LeakyReLU(negative_slope=SLOPE),
+        )
+    ]
+
+
 def discriminator() -> keras.Model:
     """Frames `B 64 64 3` → logits `B 1`, above 0: real."""
     from tensorflow.keras import Input, Sequential, layers
@@ -67,10 +81,7 @@ def discriminator() -> keras.Model:
     return Sequential(
         [
             Input((SIDE, SIDE, 3)),
-            layers.Conv2D(64, 4, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=SLOPE),
-            layers.Conv2D(128, 4, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=SLOPE),
+            *halvings(64, 128),
             layers.Flatten(),
             layers.Dense(256),
             layers.LeakyReLU(negative_slope=SLOPE),
@@ -110,17 +121,26 @@ def train(clips: Sequence[Frames], fps: float, seconds: float, seed: int) -> Bas
     tf.keras.utils.set_random_seed(seed)
     generate = generator(NOISE)
     step = training_step(generate, discriminator())
-    batches = frame_batches(clips, seed)
+    return walker(step, lambda noise: frames_of(generate(noise)), NOISE, clips, began, seconds, seed)
+
+
+def walker(
+    step: Callable[[Floats], Any],
+    draw: Callable[[Floats], Frames],
+    size: int,
+    clips: Sequence[Frames],
+    began: float,
+    seconds: float,
+    seed: int,
+    encode: Callable[[Frames], Floats] | None = None,
+) -> Walker:
+    """Make steps on the clips' frames until the seconds since `began` are nearly over, then find the pace of a walk
+    among `size` numbers."""
+    batches, (height, width) = frame_batches(clips, seed), clips[0].shape[1:3]
     steps = run(lambda: step(next(batches)), began, seconds)
-    walker = Walker(
-        draw=lambda noise: frames_of(generate(noise)),
-        size=NOISE,
-        height=clips[0].shape[1],
-        width=clips[0].shape[2],
-        steps=steps,
-    )
-    walker.calibrate(clips, began + seconds)
-    return walker
+    found = Walker(draw, size, height, width, steps, encode=encode)
+    found.calibrate(clips, began + seconds)
+    return found
 
 
 def frame_batches(clips: Sequence[Frames], seed: int) -> Iterator[Floats]:
@@ -139,15 +159,6 @@ def run(step: Callable[[], Any], began: float, seconds: float) -> int:
         step()
         steps += 1
     return steps
-
-
-def resized(frames: Frames, height: int, width: int) -> Frames:
-    """Frames at another size, squeezed where its aspect is another."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    shrinks = height * width < frames.shape[1] * frames.shape[2]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in frames])
 
 
 def scaled(frames: Frames) -> Floats:

@@ -14,17 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import Baseline, Frames
-from benchmarks.baselines.tutorial_gan import (
-    SIDE,
-    SLOPE,
-    Floats,
-    Walker,
-    frame_batches,
-    frames_of,
-    generator,
-    run,
-    scaled,
-)
+from benchmarks.baselines.tutorial_gan import SIDE, Floats, frames_of, generator, halvings, scaled, walker
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,12 +32,7 @@ def encoder() -> keras.Model:
     return Sequential(
         [
             Input((SIDE, SIDE, 3)),
-            layers.Conv2D(64, 4, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=SLOPE),
-            layers.Conv2D(128, 4, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=SLOPE),
-            layers.Conv2D(256, 4, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=SLOPE),
+            *halvings(64, 128, 256),
             layers.Flatten(),
             layers.Dense(2 * LATENT),
         ]
@@ -82,15 +67,7 @@ def train(clips: Sequence[Frames], fps: float, seconds: float, seed: int) -> Bas
     tf.keras.utils.set_random_seed(seed)
     encode, decode = encoder(), generator(LATENT)
     step = training_step(encode, decode)
-    batches = frame_batches(clips, seed)
-    steps = run(lambda: step(next(batches)), began, seconds)
-    walker = Walker(
-        draw=lambda code: frames_of(decode(code)),
-        size=LATENT,
-        height=clips[0].shape[1],
-        width=clips[0].shape[2],
-        steps=steps,
+    return walker(
+        step, lambda code: frames_of(decode(code)), LATENT, clips, began, seconds, seed,
         encode=lambda frames: encode(scaled(frames)).numpy()[:, :LATENT],
-    )
-    walker.calibrate(clips, began + seconds)
-    return walker
+    )  # fmt: skip

@@ -27,6 +27,7 @@ from reroll.parts.model import CONTENT_NOISE, GRID, VideoModel
 from reroll.parts.motion_prior import PATCH
 from reroll.recipes import RECIPES, vae
 from reroll.training.budget import TIMED_AT, WINDOW_FRAMES, choose_strides, model_config
+from reroll.training.latents import prior_strides
 
 RATES = {"autoencoder": 1e-3, "prior": 4e-3}
 """The best of those tried on held-out footage. The autoencoder diverges at 2e-3, and without clipping is 1 dB worse."""
@@ -86,7 +87,7 @@ class PlainLoop:
 
     def prior_loss(self, progress: float) -> Tensor:
         """Flow matching on one batch, which is encoded first."""
-        strides = [*self.strides, min(self.strides), max(self.strides)]
+        strides = prior_strides(self.strides)
         frames, times, labels, drawn = self.batch(vae.PRIOR_BATCH, WINDOW_FRAMES, strides)
         with torch.no_grad():
             clean = self.model.whiten(self.encode(frames)[0])

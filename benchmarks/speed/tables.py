@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmarks.markdown import table
+
 Case = TypeVar("Case", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -22,10 +24,16 @@ class Table:
 
     def markdown(self) -> str:
         """For the terminal and `docs/log.md`."""
-        columns = [name for name, value in self.rows[0].items() if not isinstance(value, list)]
-        lines = [f"**{self.title}** (`{self.command}`)", *([self.note] if self.note else []), ""]
-        lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines += ["| " + " | ".join(figure(row[name]) for name in columns) + " |" for row in self.rows]
+        shown = [
+            {name: figure(value) for name, value in row.items() if not isinstance(value, list)}
+            for row in self.rows
+        ]
+        lines = [
+            f"**{self.title}** (`{self.command}`)",
+            *([self.note] if self.note else []),
+            "",
+            table(shown),
+        ]
         return "\n".join(lines) + "\n"
 
 

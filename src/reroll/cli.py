@@ -309,10 +309,10 @@ def _print_judgements(found: "dict[str, Judgement]") -> None:
     from reroll.evaluation.evaluate import row
 
     console = Console()
-    rows = [row(name, judgement) for name, judgement in found.items()]
-    table = Table(*rows[0], box=None, pad_edge=False)
-    for each in rows:
-        table.add_row(*map(escape, each.values()))
+    rows = {name: row(judgement) for name, judgement in found.items()}
+    table = Table("", *next(iter(rows.values())), box=None, pad_edge=False)
+    for name, cells in rows.items():
+        table.add_row(*map(escape, (name, *cells.values())))
     console.print(table)
     for line in dict.fromkeys(
         line for judgement in found.values() for line in (judgement.basis, *judgement.missing)

@@ -64,7 +64,7 @@ def trained(request):
     """A baseline after some steps on few frames each, and one after none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tutorial_gan, "BATCH", 8)
-        patch.setattr(request.param, "run", steps_made(STEPS))
+        patch.setattr(tutorial_gan, "run", steps_made(STEPS))
         baseline = request.param.train(CLIPS, FPS, 600.0, 0)
     return baseline, request.param.train(CLIPS, FPS, 0.0, 0)
 
@@ -150,7 +150,7 @@ def test_the_vae_alone_rebuilds(trained):
 def test_training_is_its_seeds(baseline, monkeypatch):
     monkeypatch.setattr(tutorial_gan, "BATCH", 8)
     monkeypatch.setattr(tutorial_gan.Walker, "calibrate", lambda *_: None)
-    monkeypatch.setattr(baseline, "run", steps_made(1))
+    monkeypatch.setattr(tutorial_gan, "run", steps_made(1))
     tf.config.run_functions_eagerly(True)
     try:
         clips = [baseline.train(CLIPS, FPS, 600.0, seed).sample(4, seed=0) for seed in (0, 0, 1)]

@@ -57,7 +57,7 @@ def test_figures_are_written_as_json_and_as_a_row(folders, judged):
     figures = json.loads((folders / "figures.json").read_text("utf-8"), parse_constant=pytest.fail)
     assert list(figures["judgements"]) == ["made", "still"]
     assert figures["judgements"]["still"]["motion_ratio"] < 0.1
-    cells = row("still", judged["still"])
+    cells = row(judged["still"])
     assert cells["loop"] == cells["PSNR"] == "–"
     assert "freeze" in cells["alarms"]
 

@@ -54,11 +54,10 @@ def judge_samples(
     )  # fmt: skip
 
 
-def row(name: str, j: Judgement) -> dict[str, str]:
+def row(j: Judgement) -> dict[str, str]:
     """What the table says of one judgement: distances in multiples of the null, ratios to the footage."""
     rung = [alarm.name for alarm in j.alarms if alarm.raised]
     return {
-        "": name,
         **{d.space: _figure(d.multiple if d.multiple is not None else d.frechet.median) for d in j.distances},
         "motion": _figure(j.motion_ratio),
         "detail": f"{_figure(j.detail.space)} / {_figure(j.detail.time)}",

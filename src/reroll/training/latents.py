@@ -5,7 +5,7 @@ In: windows over the spans that are trained on; held-out frames are neither enco
 means `N Z h w`, their statistics, and a cache of them whitened, which a drawn window is looked up in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,9 @@ MEASURED_FRAMES = 2048
 """Frames, evenly spread, whose latents give the statistics where not all are encoded."""
 ENCODE_FRAMES = 16
 CONTENT_CANDIDATES = 4096
+KEYFRAME_WINDOWS = 3
+"""Of the prior's windows of keyframes beyond one for each stride: what is between is learnt in far fewer steps
+(docs/log.md)."""
 
 
 class StoppedError(Exception):
@@ -34,6 +37,11 @@ class StoppedError(Exception):
 def never() -> bool:
     """Nobody asks to stop."""
     return False
+
+
+def prior_strides(strides: Sequence[int]) -> list[int]:
+    """A plan's strides as often as the prior's windows are drawn at them."""
+    return [*strides, min(strides), *[max(strides)] * KEYFRAME_WINDOWS]
 
 
 def training_frames(windows: Windows) -> np.ndarray:

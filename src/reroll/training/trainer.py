@@ -28,8 +28,6 @@ from reroll.training.run import restore
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
-KEYFRAME_WINDOWS = 3
-"""Of keyframes beyond one for each stride: what is between them is learnt in far fewer steps (docs/log.md)."""
 AUGMENT_TARGET, AUGMENT_SPEED, AUGMENT_MOST = 0.6, 0.001, 0.6
 
 
@@ -216,7 +214,7 @@ class Trainer:
 
     def latents(self, batch: int) -> Latents:
         frames, keys = self.plan.window_frames, self.plan.key_stride
-        strides = [*self.plan.strides, min(self.plan.strides), *[keys] * KEYFRAME_WINDOWS]
+        strides = latents.prior_strides(self.plan.strides)
         drawn = self.data.draw(self._draw(), batch=batch, frames=frames, strides=strides)
         if self._cache is not None:
             data = self._cache.windows(drawn)
