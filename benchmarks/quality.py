@@ -6,6 +6,8 @@
 Footage is cropped to squares and brought to the size once, without loss, so that all see the same pixels. One system
 runs at a time, in a process of its own. Resumable: what is in OUT is not made again. Out: a table as markdown
 (`OUT/table-10min.md`), all figures (`OUT/*/*/judgement.json`), and a contact sheet of each set (`OUT/*/sheet-*.png`).
+`benchmarks/results` is the OUT of the figures in the docs; of each run it keeps `line.json`, `about.json` and
+`strip.png`, which are all that tables and sheets are made from.
 
 Distances are in multiples of the null: Fréchet's, of 64 windows of 16 frames of samples to 64 of the footage, over that
 of two draws of 64 windows of the footage. Copies are counted against the training part of it.
@@ -21,10 +23,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks.baselines import BASELINES
-from benchmarks.contender import OURS, read
+from benchmarks.contender import OURS, read, strip
 from benchmarks.lossless import square
 from benchmarks.markdown import table
 from reroll.evaluation import networks
@@ -33,11 +36,9 @@ from reroll.evaluation.evaluate import judge_samples, row
 from reroll.evaluation.judge import Judgement
 from reroll.evaluation.reference import Reference
 from reroll.evaluation.report import plain
-from reroll.export.media import write_grid
 from reroll.footage import Store, split
 from reroll.training.budget import WINDOW_FRAMES
 
-COLUMNS, LONGEST_COLUMN_SECONDS = 10, 2.0
 SYSTEMS = (*BASELINES, *OURS)
 
 
@@ -80,17 +81,10 @@ def line(folder: Path, name: str, footage: Reference) -> dict[str, str]:
 
 def sheet(store: Store, fps: float, folders: Sequence[Path], target: Path) -> None:
     """A row of footage, then one row of each system's first sample: frames over two seconds."""
-
-    def spread(clip: np.ndarray) -> np.ndarray:
-        length = min(len(clip), round(LONGEST_COLUMN_SECONDS * fps))
-        return clip[np.linspace(0, length - 1, COLUMNS).astype(int)]
-
     shot = max(store.shots, key=lambda each: each.stop - each.start)
-    rows = [spread(store.frames(shot.start, shot.stop))]
-    for folder in folders:
-        with np.load(folder / "frames.npz") as made:
-            rows.append(spread(made["samples"][0]))
-    write_grid(target, np.stack(rows), COLUMNS)
+    strip(target, store.frames(shot.start, shot.stop), fps)
+    rows = [cv2.imread(str(path)) for path in (target, *(folder / "strip.png" for folder in folders))]
+    cv2.imwrite(str(target), np.concatenate(rows))
 
 
 def tables(asked: argparse.Namespace) -> Iterator[str]:
