@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reroll.objectives.variational import (
     kl_divergence,
+    moving_weight,
     reconstruction_loss,
     reparameterise,
     signal_to_noise,
@@ -60,6 +61,26 @@ def test_flicker_costs_more_than_a_constant_offset():
     flicker = reconstruction_loss(footage + 0.1 * sign, footage)
     assert constant == pytest.approx(0.1, rel=1e-4)
     assert flicker == pytest.approx(0.2, rel=1e-4)
+
+
+def test_an_error_costs_more_where_the_footage_moves():
+    footage = torch.zeros(1, 3, 3, 32, 32)
+    footage[:, 1, :, 4:12, 4:12] = 1.0
+    moving, still = footage.clone(), footage.clone()
+    moving[..., 4:12, 4:12] += 0.1
+    still[..., 20:28, 20:28] += 0.1
+    assert reconstruction_loss(moving, footage) > 3 * reconstruction_loss(still, footage)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_nothing_weighs_more_where_nothing_moves(frames):
+    still = clip(1).expand(-1, frames, -1, -1, -1)
+    torch.testing.assert_close(moving_weight(still), torch.ones(2, 1, 1, 8, 8))
+
+
+def test_places_weigh_one_on_average():
+    footage = torch.rand(2, 3, 3, 40, 48, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(moving_weight(footage).mean((2, 3, 4)), torch.ones(2, 1), rtol=0.02, atol=0.02)
 
 
 @given(error=st.floats(0.01, 0.5))

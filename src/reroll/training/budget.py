@@ -22,8 +22,9 @@ from reroll.training.trainer import Trainer
 WINDOW_FRAMES = 16
 KEYS_PER_SECOND = 7.5
 RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
-WANTED_STEPS: dict[ModelName, int] = {"l": 6000, "m": 600, "s": 0}
-"""A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time."""
+WANTED_STEPS: dict[ModelName, int] = {"l": 40_000, "m": 6000, "s": 0}
+"""A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time
+(docs/log.md)."""
 TIMED_AT = (0.1, 0.901, 0.302, 0.703)  # one of each remainder by four: some work is done every fourth step
 PREVIEWS = 8
 CHECKPOINT_SECONDS, CHECKPOINT_STEPS = 90.0, 250
