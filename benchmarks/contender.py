@@ -109,6 +109,13 @@ def sampled(
     return made
 
 
+def commit() -> str:
+    """The commit of this checkout; empty outside of one."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    asked = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
 def strip(target: Path, clip: np.ndarray, fps: float) -> None:
     """Frames of a clip `T H W 3` over its first two seconds, side by side."""
     write_grid(target, [clip[: round(STRIP_SECONDS * fps)]], COLUMNS)
@@ -134,6 +141,7 @@ def main() -> None:
         made, about = theirs(asked.system, asked.footage, asked.minutes, asked.seed, asked.size)
     about |= {"system": asked.system, "minutes": asked.minutes, "seed": asked.seed, "size": asked.size}
     about |= {"wall_seconds": time.monotonic() - began, "machine": f"{cpu_name()}, {usable_cores()} cores"}
+    about |= {"commit": commit()}
     strip(asked.output / "strip.png", made["samples"][0], read(asked.footage, asked.size)[1])
     np.savez(asked.output / "unfinished.npz", **made)
     (asked.output / "unfinished.npz").rename(asked.output / "frames.npz")
