@@ -42,9 +42,10 @@ def cut(source: Path, seconds: float, size: int, folder: Path) -> int:
 
 
 def write(target: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Frames `H W 3` uint8 as FFV1 in RGB: what is read back is what was written."""
+    """Frames `H W 3` uint8 as FFV1 in RGB: what is read back is what was written. The same frames make the same bytes,
+    which decide what is held out."""
     rate = Fraction(fps).limit_denominator(1001)
-    with closing(av.open(str(target), "w")) as container:
+    with closing(av.open(str(target), "w", options={"fflags": "+bitexact"})) as container:
         stream = container.add_stream("ffv1", rate=rate)
         stream.pix_fmt = "bgr0"
         for number, image in enumerate(frames):
