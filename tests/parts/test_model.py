@@ -103,20 +103,31 @@ def test_content_is_rebuilt_from_its_code():
 def test_content_is_drawn_near_a_training_window_of_the_label():
     content = VideoModel(config()).content
     content.measure(*contents())
-    draws = torch.cat([content.draw(2, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    draws = torch.cat([content.draw(seed, 2, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
     of_label = content.codes[content.labels == 2]
     assert len(torch.cdist(draws, of_label).argmin(1).unique()) > 15, "seeds give different windows"
-    exact = content.draw(2, 0.0, torch.Generator().manual_seed(3))
+    exact = content.draw(3, 2, 0.0, torch.Generator().manual_seed(3))
     assert torch.cdist(exact, of_label).min() < 1e-5
     assert torch.cdist(exact, content.codes[content.labels != 2]).min() > 1e-5
-    assert torch.equal(exact, content.draw(2, 0.0, torch.Generator().manual_seed(3)))
+    assert torch.equal(exact, content.draw(3, 2, 0.0, torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("first", [0, 7, 2**62])
+def test_seeds_in_a_row_go_round_the_footage(first):
+    content = VideoModel(config()).content
+    content.measure(*contents())
+    drawn = [content.draw(first + k, -1, 0.0, torch.Generator().manual_seed(k)) for k in range(16)]
+    windows = torch.cdist(torch.cat(drawn), content.codes).argmin(1).sort().values
+    gaps = torch.cat([windows, windows[:1] + len(content.codes)]).diff()
+    assert gaps.max() < 2.5 * gaps.float().mean(), "no part of the footage is left out"
+    assert gaps.min() > 0.3 * gaps.float().mean(), "none is shown twice"
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(label):
     content = VideoModel(config()).content
     content.measure(*contents())
-    code = content.draw(2, 0.0, torch.Generator().manual_seed(3))
+    code = content.draw(3, 2, 0.0, torch.Generator().manual_seed(3))
     near = torch.cat(
         [content.draw_near(code, label, 0.0, torch.Generator().manual_seed(seed), 24) for seed in range(60)]
     )
@@ -130,7 +141,7 @@ def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(label):
 def test_windows_that_are_all_the_same_have_a_content_too():
     content = VideoModel(config()).content
     content.measure(torch.full((256, 6, 4, 6), 0.4), torch.full((256,), -1))
-    drawn = content(content.draw(-1, 1.0, torch.Generator().manual_seed(0)))
+    drawn = content(content.draw(0, -1, 1.0, torch.Generator().manual_seed(0)))
     torch.testing.assert_close(drawn, torch.full_like(drawn, 0.4), atol=0.01, rtol=0)
 
 

@@ -19,6 +19,10 @@ CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
 
+GOLDEN = 10610209857723, 17167680177565
+"""Two Fibonacci numbers in a row: the golden ratio as a fraction, since a float has too few digits for large seeds."""
+
+
 class Content(nn.Module):
     """What is in a window, apart from how it moves: the mean of its latents over time, in a few components.
 
@@ -43,7 +47,7 @@ class Content(nn.Module):
     @torch.no_grad()
     def measure(self, windows: Tensor, labels: Tensor) -> None:
         """Take principal components and codes from `CONTENT_WINDOWS` whitened latent windows' means `N Z h w` and their
-        labels `N`."""
+        labels `N`, in the order of the footage."""
         flat = (windows - windows.mean(0)).flatten(1).cpu()
         _, sizes, directions = torch.linalg.svd(flat, full_matrices=False)
         count = min(CONTENT_DIMENSIONS, len(directions))
@@ -61,11 +65,20 @@ class Content(nn.Module):
         codes: Tensor = apart @ basis.T / basis[0].square().sum().clamp(min=1e-12)
         return codes
 
-    def draw(self, label: int, temperature: float, generator: Generator) -> Tensor | None:
-        """The code `1 k` of a new clip: of a random training window (with `label`, if it is not -1), and noise. None
-        when no window has the label."""
+    def draw(self, seed: int, label: int, temperature: float, generator: Generator) -> Tensor | None:
+        """The code `1 k` of a new clip: of a training window (with `label`, if it is not -1), and noise. None
+        when no window has the label.
+
+        Which window it is goes round the footage with the seed by the golden ratio (Weyl's sequence), so that a few
+        seeds in a row show much of the footage, and in its own proportions: drawn at random, nine of twenty clips are
+        missing from sixteen samples.
+        """
         fitting = self._fitting(label)
-        return self._draw_from(fitting, temperature, generator) if len(fitting) else None
+        if not len(fitting):
+            return None
+        step, whole = GOLDEN
+        place = (seed * step + whole // 2) % whole
+        return self._near(fitting[place * len(fitting) // whole], temperature, generator)
 
     def draw_near(
         self, code: Tensor, label: int, temperature: float, generator: Generator, nearest: int
@@ -75,17 +88,18 @@ class Content(nn.Module):
         far = (self.codes - code).square().sum(1).cpu()
         fitting = self._fitting(label)
         fitting = fitting if len(fitting) else torch.arange(CONTENT_WINDOWS)
-        return self._draw_from(fitting[far[fitting].argsort()[:nearest]], temperature, generator)
+        nearest_ones = fitting[far[fitting].argsort()[:nearest]]
+        chosen = nearest_ones[int(torch.randint(len(nearest_ones), (1,), generator=generator))]
+        return self._near(chosen, temperature, generator)
 
     def _fitting(self, label: int) -> Tensor:
         """The numbers of the training windows with a label (-1: of all)."""
         return torch.arange(CONTENT_WINDOWS) if label < 0 else (self.labels.cpu() == label).nonzero()[:, 0]
 
-    def _draw_from(self, fitting: Tensor, temperature: float, generator: Generator) -> Tensor:
-        """The code `1 k` of a random one of these training windows, and noise."""
-        chosen = fitting[int(torch.randint(len(fitting), (1,), generator=generator))]
+    def _near(self, window: Tensor, temperature: float, generator: Generator) -> Tensor:
+        """The code `1 k` of a training window, and noise."""
         noise = torch.randn(CONTENT_DIMENSIONS, generator=generator).to(self.codes.device)
-        return (self.codes[chosen] + CONTENT_NOISE * temperature * noise)[None]
+        return (self.codes[window] + CONTENT_NOISE * temperature * noise)[None]
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes `B k` → mean latents `B Z h w`."""

@@ -151,7 +151,7 @@ class Sampler:
             code = None
             window = self._denoise(known, self.window_frames - at, times, settings, generator, None)
         else:
-            code = content.draw(settings.label, settings.temperature, generator)
+            code = content.draw(settings.seed, settings.label, settings.temperature, generator)
             window = self._beginning(times, settings, generator, code)
         if code is None:
             code = content.encode(window)

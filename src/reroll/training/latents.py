@@ -133,6 +133,7 @@ def measure_content(
     assert model.content is not None
     drawn = windows.draw(0, batch=CONTENT_CANDIDATES, frames=frames, strides=strides)
     rows = _of_every_label(drawn.labels, CONTENT_WINDOWS)
+    rows = rows[np.argsort(drawn.indices[rows, 0], kind="stable")]
     indices, mirrored = drawn.indices[rows, frames // 8 :: max(1, frames // 4)], drawn.mirrored[rows]
     if cache is not None:
         found = cache.windows(replace(drawn, indices=indices, mirrored=mirrored)).mean(1)
