@@ -307,20 +307,22 @@ class Generator:
             ("seconds", seconds, 0.04, 36000.0), ("fps", 24.0 if asked.fps is None else asked.fps, 1.0, 240.0),
             ("seed", seed, 0, 2**63),
             ("denoise-steps", asked.denoise_steps, 1, 1000), ("temperature", asked.temperature, 0.0, 2.0),
-            ("guidance", asked.guidance, 0.0, 20.0),
+            ("guidance", asked.guidance, 0.0, 20.0), ("sharpness", asked.sharpness, 0.0, 5.0),
         ):  # fmt: skip
             if not least <= value <= most:
                 raise UsageError(f"--{name} {value:g}: give a number from {least:g} to {most:g}.")
         frames = max(1, round(seconds * rate))
         if loop and frames < 4:
             raise UsageError(f"--loop of {frames} frames is too short; give more --seconds.")
-        if self.record.config.recipe == "gan" and asked.guidance != 1.0:
-            raise UsageError(
-                "--guidance: a `gan` run samples in one step; guidance is for vae and vaegan runs."
-            )
+        for name in ("guidance", "sharpness"):
+            if self.record.config.recipe == "gan" and getattr(asked, name) != getattr(SampleOptions, name):
+                raise UsageError(
+                    f"--{name}: a `gan` run samples in one step; {name} is for vae and vaegan runs."
+                )
         return SampleSettings(
             frames=frames, fps=rate, seed=seed, label=self._label(asked.label), loop=loop,
             denoise_steps=asked.denoise_steps, temperature=asked.temperature, guidance=asked.guidance,
+            sharpness=asked.sharpness,
         )  # fmt: skip
 
     def output_record(self, task: str, settings: SampleSettings) -> dict[str, Any]:

@@ -195,6 +195,20 @@ def test_guidance_pushes_away_from_the_unlabelled():
     torch.testing.assert_close(pushed, noise - 6, rtol=1e-4, atol=1e-4)
 
 
+def test_sharpness_pushes_away_from_the_early_prior():
+    _, noise = pair((1, 5, 2, 2))
+
+    def constant(value):
+        return lambda x, levels, times, labels, content: torch.full_like(x, value)
+
+    def found(**options):
+        return denoise(constant(2.0), noise, TIMES, torch.tensor([-1]), steps=3, **options)
+
+    torch.testing.assert_close(found(early=constant(1.5)), noise - 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found(early=constant(1.5), sharpness=2.0), noise - 3, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found(early=constant(2.0), sharpness=2.0), noise - 2, rtol=1e-4, atol=1e-4)
+
+
 def test_the_gradient_reaches_the_last_step_only():
     _, noise = pair((1, 5, 2, 2))
     weight = torch.ones((), requires_grad=True)

@@ -138,9 +138,28 @@ def test_everything_that_is_sampled_from_was_trained(footage, tmp_path, recipe, 
     still = [
         name
         for name, value in start.items()
-        if torch.equal(ema[name], value) and not name.startswith(("motion_prior.gap", "motion_prior.label"))
+        if torch.equal(ema[name], value) and not name.split(".", 1)[1].startswith(("gap.", "label."))
     ]
     assert still == []
+
+
+def test_the_early_prior_is_the_average_half_way_through(footage, tmp_path, recipe, monkeypatch):
+    """Until then it is the average itself, and leads nowhere."""
+    if not RECIPES[recipe].has_encoder:
+        pytest.skip("it samples in one step")
+    averages, original = {}, Trainer.train_step
+
+    def train_step(self, step):
+        logged = original(self, step)
+        same = zip(self.ema.early_prior.parameters(), self.ema.motion_prior.parameters(), strict=True)
+        averages[self.stage_name, self.progress] = all(torch.equal(early, now) for early, now in same)
+        return logged
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    train(footage, tmp_path / "run", recipe)
+    prior = {progress: same for (stage, progress), same in averages.items() if stage == "prior"}
+    assert prior == {progress: progress < 0.5 for progress in prior}
+    assert {True, False} <= set(prior.values())
 
 
 @pytest.mark.parametrize("where", ["the first stage", "everywhere"])
@@ -648,6 +667,7 @@ def test_temperature_and_steps_are_heard(generator, recipe):
     assert not np.array_equal(usual, generator.sample(0.4, seed=1, denoise_steps=3, temperature=0.5).frames)
     if recipe != "gan":
         assert not np.array_equal(usual, generator.sample(0.4, seed=1, denoise_steps=6).frames)
+        assert not np.array_equal(usual, generator.sample(0.4, seed=1, denoise_steps=3, sharpness=5).frames)
 
 
 @pytest.mark.parametrize(
@@ -659,6 +679,7 @@ def test_temperature_and_steps_are_heard(generator, recipe):
         ({"fps": 0}, "--fps"),
         ({"fps": float("nan")}, "--fps"),
         ({"temperature": -1}, "--temperature"),
+        ({"sharpness": -1}, "--sharpness"),
         ({"denoise_steps": 0}, "--denoise-steps"),
         ({"seed": -1}, "--seed"),
         ({"label": "cat"}, "--label cat"),

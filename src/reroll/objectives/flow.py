@@ -146,13 +146,22 @@ def guided(
     labels: Tensor,
     guidance: float,
     content: Tensor | None = None,
+    early: MotionPrior | None = None,
+    sharpness: float = 0.0,
 ) -> Tensor:
-    """The velocity; with `guidance` other than 1 that of label and content is pushed away from that of neither."""
+    """The velocity; with `guidance` other than 1 that of label and content is pushed away from that of neither, and with
+    a `sharpness` above 0 from that of the `early` prior (autoguidance, Karras et al. 2024).
+
+    The early prior blurs what the trained one blurs, and more: what the two have in common is a mistake rather than
+    the footage.
+    """
     velocity: Tensor = prior(x, levels, times, labels, content)
-    if guidance == 1.0 or (content is None and bool((labels < 0).all())):
-        return velocity
-    plain = prior(x, levels, times, torch.full_like(labels, -1), None)
-    return plain + guidance * (velocity - plain)
+    led = velocity
+    if guidance != 1.0 and not (content is None and bool((labels < 0).all())):
+        led = led + (guidance - 1) * (velocity - prior(x, levels, times, torch.full_like(labels, -1), None))
+    if early is not None and sharpness > 0:
+        led = led + sharpness * (velocity - early(x, levels, times, labels, content))
+    return led
 
 
 def denoise(
@@ -167,6 +176,8 @@ def denoise(
     guidance: float = 1.0,
     content: Tensor | None = None,
     logits: tuple[float, float] = FREE_RANGE,
+    early: MotionPrior | None = None,
+    sharpness: float = 0.0,
     gradient_in_last_step: bool = False,
 ) -> Tensor:
     """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
@@ -174,7 +185,8 @@ def denoise(
     `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
     noise: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
     `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
-    neither label nor content (classifier-free guidance, Ho & Salimans 2022). `known` and `highest` go together.
+    neither label nor content (classifier-free guidance, Ho & Salimans 2022), with `sharpness` above 0 away from that of
+    the `early` prior. `known` and `highest` go together.
     """
     batch, frames, _, height, width = noise.shape
     top = 1.0
@@ -192,6 +204,6 @@ def denoise(
             torch.clear_autocast_cache()  # weights cast while gradients were off would get none
         here, there = highest.clamp(max=now), highest.clamp(max=after)
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
-            velocity = guided(prior, x, here, times, labels, guidance, content)
+            velocity = guided(prior, x, here, times, labels, guidance, content, early, sharpness)
             x = x + expand_levels(there - here, x) * velocity
     return x

@@ -1,8 +1,12 @@
 """VideoModel: the parts that make a sample, with the footage's grid and the latents' statistics.
 
+`early_prior` is the MotionPrior as it was half-way through its training: samples are led away from what the two have
+in common, their mistakes (`objectives/flow.py`).
 The Discriminator is not in it: it trains the model and is never sampled from. Outside the parts, latents are
 whitened: mean 0 and variance 1 per channel over the footage.
 """
+
+import copy
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +131,7 @@ class VideoModel(nn.Module):
             len(config.labels),
             content=config.encoder,
         )
+        self.early_prior = copy.deepcopy(self.motion_prior).requires_grad_(False) if config.encoder else None
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_scale", torch.ones(channels))
         self.content = Content(self.latent_shape) if config.encoder else None

@@ -66,6 +66,8 @@ class StageSpec:
     """Whether it trains on latents of an Encoder that stays as it is."""
     repeats: bool = False
     """Whether it trains what makes samples, on ground that stays as it is: minutes that are added later go to it."""
+    keeps_early: bool = False
+    """Whether the MotionPrior's average is kept as it is half-way through."""
 
 
 class Context(Protocol):

@@ -30,7 +30,10 @@ class Vae:
     """Encoder + Decoder by the ELBO; MotionPrior by flow matching."""
 
     name = "vae"
-    stages = (StageSpec("autoencoder", 0.38), StageSpec("prior", 0.62, on_latents=True, repeats=True))
+    stages = (
+        StageSpec("autoencoder", 0.38),
+        StageSpec("prior", 0.62, on_latents=True, repeats=True, keeps_early=True),
+    )
     patience = 1.0
     has_encoder = True
     has_discriminator = False

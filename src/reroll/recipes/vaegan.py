@@ -34,7 +34,7 @@ class VaeGan:
     stages = (
         StageSpec("autoencoder", 0.3),
         StageSpec("adversarial", 0.1),
-        StageSpec("prior", 0.54, on_latents=True, repeats=True),
+        StageSpec("prior", 0.54, on_latents=True, repeats=True, keeps_early=True),
         StageSpec("finish", 0.06, on_latents=True, repeats=True),
     )
     patience = 1.0

@@ -19,7 +19,7 @@ from reroll.parts.model import VideoModel
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
-FORMAT = 2
+FORMAT = 3
 
 
 class FootageRecord(Frozen):

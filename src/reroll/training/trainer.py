@@ -18,7 +18,7 @@ from reroll.config import ModelConfig, Plan
 from reroll.footage import Windows
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.model import VideoModel
-from reroll.recipes.context import Footage, Latents, Networks, OptimizerSpec, Recipe
+from reroll.recipes.context import Footage, Latents, Networks, OptimizerSpec, Recipe, StageSpec
 from reroll.training import latents
 from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
@@ -28,6 +28,8 @@ from reroll.training.run import restore
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
+EARLY = 0.5
+"""Progress of a stage up to which the early prior is the average itself (a third or a quarter: too sharp, docs/log.md)."""
 AUGMENT_TARGET, AUGMENT_SPEED, AUGMENT_MOST = 0.6, 0.001, 0.6
 
 
@@ -99,8 +101,11 @@ class Trainer:
         return self._is_on_latents(self.stage)
 
     def _is_on_latents(self, stage: int) -> bool:
+        return self._stage_spec(stage).on_latents
+
+    def _stage_spec(self, stage: int) -> StageSpec:
         name = self.plan.stages[stage].name
-        return next(spec.on_latents for spec in self.recipe.stages if spec.name == name)
+        return next(spec for spec in self.recipe.stages if spec.name == name)
 
     def enter_stage(
         self, stage: int, *, resumed: bool = False, timing: bool = False, stopped: Callable[[], bool] = never
@@ -138,6 +143,8 @@ class Trainer:
                 group["lr"] = spec.learning_rate * factor
         logged = self.recipe.step(self.stage_name, self)
         self._average(average_decay(self.step, steps))
+        if self._stage_spec(stage).keeps_early and self.progress < EARLY:
+            self._keep_early()
         if "margin_sign" in logged:
             toward = 1 if logged["margin_sign"] > AUGMENT_TARGET else -1
             self.augmentation = min(AUGMENT_MOST, max(0.0, self.augmentation + toward * AUGMENT_SPEED))
@@ -204,6 +211,13 @@ class Trainer:
             if id(p) in trained
         ]
         torch._foreach_lerp_([mean for mean, _ in pairs], [p for _, p in pairs], 1 - decay)
+
+    @torch.no_grad()
+    def _keep_early(self) -> None:
+        """The early prior is the average as it is now."""
+        early, average = self.ema.early_prior, self.ema.motion_prior
+        assert early is not None
+        torch._foreach_copy_(list(early.parameters()), list(average.parameters()))
 
     # What recipes are given (Context)
 
