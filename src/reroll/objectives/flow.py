@@ -149,8 +149,8 @@ def guided(
     early: MotionPrior | None = None,
     sharpness: float = 0.0,
 ) -> Tensor:
-    """The velocity; with `guidance` other than 1 that of label and content is pushed away from that of neither, and with
-    a `sharpness` above 0 from that of the `early` prior (autoguidance, Karras et al. 2024).
+    """The velocity; with `guidance` other than 1 that of label and content is pushed away from that of neither, with
+    `sharpness` above 0 from that of the `early` prior as well (autoguidance, Karras et al. 2024).
 
     The early prior blurs what the trained one blurs, and more: what the two have in common is a mistake rather than
     the footage.

@@ -29,7 +29,7 @@ from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
 EARLY = 0.5
-"""Progress of a stage up to which the early prior is the average itself (a third or a quarter: too sharp, docs/log.md)."""
+"""Progress of a stage up to which the early prior is the average itself; sooner is too sharp (docs/log.md)."""
 AUGMENT_TARGET, AUGMENT_SPEED, AUGMENT_MOST = 0.6, 0.001, 0.6
 
 
