@@ -78,8 +78,8 @@ class SampleOptions:
         denoise_steps: Steps of the motion prior: more is slower and may be better. `gan` always makes one.
         temperature: Below 1 calmer, above 1 wilder.
         guidance: How strongly a label, and what is in a new clip, is held to; 1 is plain.
-        sharpness: How far keyframes are led away from what the motion prior made half-way through its training, which
-            was more blurred; 0 is plain, and faster.
+        sharpness: How far samples are led away from what the motion prior made half-way through its training, which
+            was more blurred; 0 is plain, and takes half the time.
     """
 
     fps: float | None = None
@@ -87,7 +87,7 @@ class SampleOptions:
     denoise_steps: int = 24
     temperature: float = 1.0
     guidance: float = 1.0
-    sharpness: float = 1.0
+    sharpness: float = 0.5
 
 
 @dataclass(frozen=True)

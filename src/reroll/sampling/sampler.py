@@ -256,9 +256,7 @@ class Sampler:
         padded = torch.zeros(len(known), count, *self.model.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
         highest = (torch.arange(count) >= known.shape[1]).float()
-        return self._fill(
-            padded, highest, times, settings, generator, settings.denoise_steps, content, settings.sharpness
-        )
+        return self._fill(padded, highest, times, settings, generator, settings.denoise_steps, content)
 
     def _fill(
         self,
@@ -269,7 +267,6 @@ class Sampler:
         generator: Generator,
         steps: int,
         content: Tensor | None = None,
-        sharpness: float = 0.0,
     ) -> Tensor:
         """Denoise the frames of `B T Z h w`, each from its `highest` level (`T`; 0: given, 1: nothing is known)."""
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
@@ -279,7 +276,8 @@ class Sampler:
                 self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
                 self._to(torch.full((len(known),), settings.label)), steps=steps, known=known,
                 highest=self._to(highest)[None, :, None, None].expand(len(known), -1, rows, columns),
-                guidance=settings.guidance, content=content, early=self.model.early_prior, sharpness=sharpness,
+                guidance=settings.guidance, content=content, early=self.model.early_prior,
+                sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,
             )  # fmt: skip
 
