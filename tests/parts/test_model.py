@@ -84,13 +84,13 @@ def contents():
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(2, 6, 4, 6, generator=generator)
     amounts = torch.randn(256, 2, generator=generator) * torch.tensor([2.0, 0.5])
-    return 0.7 + torch.einsum("nk,kzhw->nzhw", amounts, directions), torch.arange(256) % 3
+    return 0.7 + torch.einsum("nk,kzhw->nzhw", amounts, directions), torch.arange(256) % 3, torch.zeros(256)
 
 
 def test_content_is_rebuilt_from_its_code():
     content = VideoModel(config()).content
-    windows, labels = contents()
-    content.measure(windows, labels)
+    windows, labels, shots = contents()
+    content.measure(windows, labels, shots)
     codes = content.encode(windows[:, None].expand(-1, 5, -1, -1, -1))
     torch.testing.assert_close(content(codes), windows, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(codes, content.codes)
@@ -138,9 +138,24 @@ def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(label):
     assert torch.cdist(near, fitting).min(1).values.max() < 1e-3
 
 
+def test_a_clip_stays_with_what_its_shot_shows():
+    """Four windows of one shot, far from the rest: none of the others is gone over to, however many are asked for."""
+    content = VideoModel(config()).content
+    windows, labels, shots = contents()
+    windows[100:104] += 30
+    shots[100:104] = 1
+    content.measure(windows, torch.full_like(labels, -1), shots)
+    drawn = [
+        content.draw_near(content.codes[101:102], -1, 0.0, torch.Generator().manual_seed(seed), 256)
+        for seed in range(40)
+    ]
+    chosen = torch.cdist(torch.cat(drawn), content.codes).argmin(1).unique()
+    assert chosen.tolist() == [100, 101, 102, 103]
+
+
 def test_windows_that_are_all_the_same_have_a_content_too():
     content = VideoModel(config()).content
-    content.measure(torch.full((256, 6, 4, 6), 0.4), torch.full((256,), -1))
+    content.measure(torch.full((256, 6, 4, 6), 0.4), torch.full((256,), -1), torch.zeros(256))
     drawn = content(content.draw(0, -1, 1.0, torch.Generator().manual_seed(0)))
     torch.testing.assert_close(drawn, torch.full_like(drawn, 0.4), atol=0.01, rtol=0)
 

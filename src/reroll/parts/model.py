@@ -40,6 +40,7 @@ class Content(nn.Module):
     basis: Tensor
     codes: Tensor
     labels: Tensor
+    shots: Tensor
 
     def __init__(self, latent_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -47,11 +48,12 @@ class Content(nn.Module):
         self.register_buffer("basis", torch.zeros(CONTENT_DIMENSIONS, *latent_shape))
         self.register_buffer("codes", torch.zeros(CONTENT_WINDOWS, CONTENT_DIMENSIONS))
         self.register_buffer("labels", torch.full((CONTENT_WINDOWS,), -1))
+        self.register_buffer("shots", torch.zeros(CONTENT_WINDOWS, dtype=torch.int64))
 
     @torch.no_grad()
-    def measure(self, windows: Tensor, labels: Tensor) -> None:
-        """Take principal components and codes from `CONTENT_WINDOWS` whitened latent windows' means `N Z h w` and their
-        labels `N`, in the order of the footage."""
+    def measure(self, windows: Tensor, labels: Tensor, shots: Tensor) -> None:
+        """Take principal components and codes from `CONTENT_WINDOWS` whitened latent windows' means `N Z h w`, their
+        labels `N` and the numbers of the shots they are from, in the order of the footage."""
         flat = (windows - windows.mean(0)).flatten(1).cpu()
         _, sizes, directions = torch.linalg.svd(flat, full_matrices=False)
         count = min(CONTENT_DIMENSIONS, len(directions))
@@ -60,6 +62,7 @@ class Content(nn.Module):
         self.mean.copy_(windows.mean(0))
         self.basis.copy_(basis.view_as(self.basis))
         self.labels.copy_(labels)
+        self.shots.copy_(shots)
         self.codes.copy_(self.encode(windows[:, None].to(self.mean.device)))
 
     def encode(self, latents: Tensor) -> Tensor:
@@ -88,10 +91,17 @@ class Content(nn.Module):
         self, code: Tensor, label: int, temperature: float, generator: Generator, nearest: int
     ) -> Tensor:
         """The code `1 k` of another window: of one of so many training windows `nearest` to `code`, with the label (-1:
-        any) where there are such."""
+        any) where there are such.
+
+        They are of the shot that `code` is nearest to, or no farther than half of the windows of that shot are: a shot
+        that has few windows would else go over to what another one shows.
+        """
         far = (self.codes - code).square().sum(1).cpu()
         fitting = self._fitting(label)
         fitting = fitting if len(fitting) else torch.arange(CONTENT_WINDOWS)
+        shots, away = self.shots.cpu()[fitting], far[fitting]
+        of_shot = shots == shots[away.argmin()]
+        fitting = fitting[of_shot | (away <= away[of_shot].median())]
         nearest_ones = fitting[far[fitting].argsort()[:nearest]]
         chosen = nearest_ones[int(torch.randint(len(nearest_ones), (1,), generator=generator))]
         return self._near(chosen, temperature, generator)

@@ -142,7 +142,9 @@ def measure_content(
         for row, (seen, flipped) in enumerate(zip(indices, mirrored, strict=True)):
             raw = encode(engine, model, windows, seen, bool(flipped), stopped).mean(0)
             found[row] = model.whiten(raw.to(engine.device)).cpu()
-    model.content.measure(found, torch.from_numpy(drawn.labels[rows]))
+    starts = np.asarray([span.start for span in windows.spans])
+    shots = np.searchsorted(np.sort(starts), indices.min(1), side="right")
+    model.content.measure(found, torch.from_numpy(drawn.labels[rows]), torch.from_numpy(shots))
 
 
 def _of_every_label(labels: np.ndarray, count: int) -> np.ndarray:
