@@ -3,8 +3,7 @@
     python -m benchmarks.contender vaegan --footage FOLDER --minutes 10 --seed 0 --size 64 -o OUT
 
 Writes `OUT/frames.npz` (uint8: `samples` `N T H W 3`; `loop`, `long` `T H W 3` and `rebuilt` `N T H W 3`, where the
-system can make them, with `originals`), `OUT/strip.png` (ten frames of the first sample) and `OUT/about.json`. Ours are
-trained by the `reroll` command itself.
+system can make them, with `originals`) and `OUT/about.json`. Ours are trained by the `reroll` command itself.
 """
 
 import argparse
@@ -21,7 +20,6 @@ import reroll
 from benchmarks.baselines import BASELINES, trainer
 from reroll.evaluation.collect import rebuild
 from reroll.evaluation.reference import Reference
-from reroll.export.media import write_grid
 from reroll.footage import Store, find_footage, ingest, split
 from reroll.training.budget import WINDOW_FRAMES
 from reroll.training.machine import cache_dir, cpu_name, usable_cores
@@ -29,7 +27,6 @@ from reroll.training.machine import cache_dir, cpu_name, usable_cores
 SAMPLES, SAMPLE_FRAMES, LONG_SECONDS = 16, 64, 60.0
 """Four windows of each sample: 64 in all."""
 OURS = ("gan", "vae", "vaegan")
-COLUMNS, STRIP_SECONDS = 10, 2.0
 
 Made = dict[str, np.ndarray]
 
@@ -116,11 +113,6 @@ def commit() -> str:
     return asked.stdout.strip()
 
 
-def strip(target: Path, clip: np.ndarray, fps: float) -> None:
-    """Frames of a clip `T H W 3` over its first two seconds, side by side."""
-    write_grid(target, [clip[: round(STRIP_SECONDS * fps)]], COLUMNS)
-
-
 def main() -> None:
     """Train, sample, write."""
     parser = argparse.ArgumentParser(
@@ -142,7 +134,6 @@ def main() -> None:
     about |= {"system": asked.system, "minutes": asked.minutes, "seed": asked.seed, "size": asked.size}
     about |= {"wall_seconds": time.monotonic() - began, "machine": f"{cpu_name()}, {usable_cores()} cores"}
     about |= {"commit": commit()}
-    strip(asked.output / "strip.png", made["samples"][0], read(asked.footage, asked.size)[1])
     np.savez(asked.output / "unfinished.npz", **made)
     (asked.output / "unfinished.npz").rename(asked.output / "frames.npz")
     (asked.output / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from benchmarks.baselines import BASELINES
-from benchmarks.contender import OURS, read, strip
+from benchmarks.contender import OURS, read
 from benchmarks.lossless import square
 from benchmarks.markdown import table
 from reroll.evaluation import networks
@@ -36,9 +36,11 @@ from reroll.evaluation.evaluate import judge_samples, row
 from reroll.evaluation.judge import Judgement
 from reroll.evaluation.reference import Reference
 from reroll.evaluation.report import plain
+from reroll.export.media import write_grid
 from reroll.footage import Store, split
 from reroll.training.budget import WINDOW_FRAMES
 
+COLUMNS, STRIP_SECONDS = 10, 2.0
 SYSTEMS = (*BASELINES, *OURS)
 
 
@@ -57,9 +59,10 @@ def contend(system: str, clips: Path, minutes: float, seed: int, size: int, fold
 
 
 def judged(folder: Path, footage: Reference) -> Judgement:
-    """The judgement of what a system made; also written beside it."""
+    """The judgement of what a system made; also written beside it, with frames of its first sample."""
     with np.load(folder / "frames.npz") as made:
         held = {name: made[name] for name in made.files}
+    strip(folder / "strip.png", held["samples"][0], footage.fps)
     rebuilt = (held["originals"], held["rebuilt"]) if "rebuilt" in held else None
     sampled = Sampled(held["samples"], held.get("loop"), held["long"])
     found = judge_samples(sampled, footage, rebuilt, footage.to_rebuild()[1])
@@ -77,6 +80,11 @@ def line(folder: Path, name: str, footage: Reference) -> dict[str, str]:
         kept.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
     cells = json.loads(kept.read_text(encoding="utf-8"))
     return dict(cells)
+
+
+def strip(target: Path, clip: np.ndarray, fps: float) -> None:
+    """Frames of a clip `T H W 3` over its first two seconds, side by side."""
+    write_grid(target, [clip[: round(STRIP_SECONDS * fps)]], COLUMNS)
 
 
 def sheet(store: Store, fps: float, folders: Sequence[Path], target: Path) -> None:
