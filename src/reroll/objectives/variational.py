@@ -45,7 +45,7 @@ def moving_weight(frames: Tensor) -> Tensor:
     moved = (frames - frames.mean(1, keepdim=True)).abs().mean(2).amax(1, keepdim=True)
     cells = F.avg_pool2d(moved, CELL, ceil_mode=True)
     near = F.interpolate(cells, size=frames.shape[-2:], mode="bilinear", align_corners=False)
-    still = 1e-3  # a quarter of a grey level
+    still = 1e-3  # an eighth of a grey level
     share = (near + still) / (near.mean((2, 3), keepdim=True) + still)
     return (1 - MOVING_WEIGHT + MOVING_WEIGHT * share.clamp(max=MOVING_MOST))[:, :, None]
 
