@@ -15,25 +15,31 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (64, 100)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_orthogonalise_brings_singular_values_near_one(shape, scale):
-    """Five steps of the quintic iteration leave them between 0.7 and 1.2 unless they were nearly zero."""
+    """The few steps leave them between 0.15 and 1.5 unless they were nearly zero."""
     matrix = drawn(*shape) + 0.5 * torch.eye(*shape)
-    values = torch.linalg.svdvals(orthogonalise(scale * matrix))
-    assert values.max() < 1.25
-    assert values.median() > 0.65
-    if shape[0] != shape[1]:
-        assert values.min() > 0.6
+    values = torch.linalg.svdvals(orthogonalise(scale * matrix[None]))
+    assert values.max() < 1.5
+    assert 0.8 < values.square().mean().sqrt() < 1.2
+    assert values.min() > 0.14
 
 
 def test_orthogonalise_keeps_the_singular_vectors():
     matrix = drawn(12, 20)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    inside = u.T @ orthogonalise(matrix) @ v.T
+    inside = u.T @ orthogonalise(matrix[None])[0] @ v.T
     off = inside - torch.diag(inside.diag())
     assert off.abs().max() < 1e-2
 
 
 def test_orthogonalise_of_nothing_is_nothing():
-    assert torch.equal(orthogonalise(torch.zeros(8, 9)), torch.zeros(8, 9))
+    assert torch.equal(orthogonalise(torch.zeros(1, 8, 9)), torch.zeros(1, 8, 9))
+
+
+def test_orthogonalise_takes_each_matrix_by_itself():
+    matrices = torch.stack([drawn(12, 20), 1e3 * drawn(12, 20, seed=1)])
+    together = orthogonalise(matrices)
+    for matrix, found in zip(matrices, together, strict=True):
+        torch.testing.assert_close(found, orthogonalise(matrix[None])[0], rtol=1e-4, atol=1e-5)
 
 
 class Quadratic(nn.Module):

@@ -103,15 +103,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.offset).float().unbind(-2)
         width = x.shape[-1:]
-        q, k, v = self.qkv(torch.addcmul(shift1, F.rms_norm(x, width), 1 + scale1)).chunk(3, -1)
+        q, k, v = self.qkv(torch.addcmul(shift1, F.layer_norm(x, width), 1 + scale1)).chunk(3, -1)
         temperature = (width[0] // self.heads) ** -0.5
-        q = rotate(F.rms_norm(q, width).to(v.dtype) * temperature, cosine, sine)
-        k = rotate(F.rms_norm(k, width).to(v.dtype), cosine, sine)
+        q = rotate(F.layer_norm(q, width) * temperature, cosine, sine)
+        k = rotate(F.layer_norm(k, width), cosine, sine)
         # A head's channels are pairs that turn together: one half of them from each half of the width.
         q, k = (each.unflatten(-1, (2, self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(3) for each in (q, k))
         attended = attend(q, k, v.unflatten(-1, (self.heads, -1)).transpose(1, 2)).transpose(1, 2).flatten(2)
         x = torch.addcmul(x, gate1, self.mix(attended).float())
-        widened = F.relu(self.widen(torch.addcmul(shift2, F.rms_norm(x, width), 1 + scale2))).square()
+        widened = F.relu(self.widen(torch.addcmul(shift2, F.layer_norm(x, width), 1 + scale2))).square()
         return torch.addcmul(x, gate2, self.narrow(widened).float())
 
 
@@ -175,7 +175,7 @@ class MotionPrior(nn.Module):
         for block in self.blocks:
             x = block(x, modulation, cosine, sine)
         scale, shift = self.leave_modulate(condition).chunk(2, -1)
-        x = self.leave(F.rms_norm(x, x.shape[-1:]) * (1 + scale) + shift).float()
+        x = self.leave(F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift).float()
         x = x.unflatten(1, (latents.shape[1], rows, columns)).permute(0, 1, 4, 2, 3)
         return F.pixel_shuffle(x.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
 
