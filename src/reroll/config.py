@@ -38,11 +38,11 @@ class ModelConfig(Frozen):
 PRESETS: dict[str, dict[str, object]] = {
     "s": {
         "latent_channels": 16, "decoder_widths": (24, 64, 128), "discriminator_widths": (24, 48, 96),
-        "prior_width": 192, "prior_depth": 5, "prior_heads": 3,
+        "prior_width": 128, "prior_depth": 5, "prior_heads": 2,
     },
     "m": {
         "latent_channels": 16, "decoder_widths": (32, 96, 192), "discriminator_widths": (32, 64, 128),
-        "prior_width": 256, "prior_depth": 6, "prior_heads": 4,
+        "prior_width": 192, "prior_depth": 5, "prior_heads": 3,
     },
     "l": {
         "latent_channels": 16, "decoder_widths": (48, 128, 256), "discriminator_widths": (48, 96, 192),
