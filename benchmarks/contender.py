@@ -24,8 +24,8 @@ from reroll.footage import Store, find_footage, ingest, split
 from reroll.training.budget import WINDOW_FRAMES
 from reroll.training.machine import cache_dir, cpu_name, usable_cores
 
-SAMPLES, SAMPLE_FRAMES, LONG_SECONDS = 16, 64, 60.0
-"""Four windows of each sample: 64 in all."""
+SAMPLES, SAMPLE_FRAMES, LONG_SECONDS = 64, 64, 60.0
+"""One window of each sample is compared, at its beginning, in its middle or at its end."""
 OURS = ("gan", "vae", "vaegan")
 
 Made = dict[str, np.ndarray]

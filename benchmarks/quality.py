@@ -10,7 +10,8 @@ runs at a time, in a process of its own. Resumable: what is in OUT is not made a
 `strip.png`, which are all that tables and sheets are made from.
 
 Distances are in multiples of the null: Fréchet's, of 64 windows of 16 frames of samples to 64 of the footage, over that
-of two draws of 64 windows of the footage. Copies are counted against the training part of it.
+of two draws of 64 windows of the footage: of the part that is trained on, nobody can know the rest, which PSNR is of.
+The system `footage` is that part itself: its line says how near one can come. Copies are counted against it.
 """
 
 import argparse

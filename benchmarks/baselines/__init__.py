@@ -1,4 +1,5 @@
-"""What reroll is measured against: five other ways to make video from the same footage, in the same minutes.
+"""What reroll is measured against: five other ways to make video from the same footage, in the same minutes, and the
+footage itself.
 
 Each module has one function, `train(clips, fps, seconds, seed)`, and returns a `Baseline`. They see what our recipes
 see: the training part of the footage at the benchmark's size, and nothing pretrained.
@@ -44,6 +45,7 @@ BASELINES: dict[str, str | None] = {
     "mocogan": None,
     "video-texture": None,
     "patch-neighbours": None,
+    "footage": None,
 }
 """Each baseline's name, and the package it needs beyond our own dependencies."""
 

@@ -46,7 +46,8 @@ def judge_samples(
     rebuilt_of: str = "the footage given",
     i3d: torch.jit.ScriptModule | None = None,
 ) -> Judgement:
-    """Judge samples against all the footage; multiples are of its own halves' distance."""
+    """Judge samples against the windows that are trained on (`evaluate`: all there are); multiples are of their own
+    halves' distance."""
     return judge(
         sampled.samples, footage.train, footage.heldout, fps=footage.fps, loop=sampled.loop, long=sampled.long,
         rebuilt=rebuilt, rebuilt_of=rebuilt_of, places=footage.places, searched=footage.searched,

@@ -4,9 +4,9 @@ In: samples `N T H W 3`, windows of training and held-out footage `M T' H W 3`, 
 frame rate. Out: a Judgement, which holds the numbers, what they were taken from, and what could not be
 measured and why. Samples are cut into windows as long as the footage's. With at least eight held-out windows
 these are the reference and the training windows the clean null beside it; with fewer the reference is the
-training footage, it is marked so, and there are no multiples of a null. With `halves` the reference is all the footage
-and the null one half of its windows against the other. Ratios of motion, detail and variety are always to all the
-footage, because a held-out stretch may happen to be quiet.
+training footage, it is marked so, and there are no multiples of a null. With `halves` the reference is the training
+windows and the null one half of them against the other: nobody can know the rest. Ratios of motion, detail and variety
+are to the training windows then, else to all the footage, because a held-out stretch may happen to be quiet.
 """
 
 from __future__ import annotations
@@ -147,10 +147,8 @@ def judge(
     windows = cut(samples, frames)
     unseen = len(heldout) >= FEWEST_HELDOUT and not halves
     reference, clean = (heldout, train) if unseen else (train, None)
-    if halves:
-        reference = np.concatenate([train, heldout])
     mine, theirs = evenly(windows, MOST_WINDOWS), evenly(reference, MOST_WINDOWS * (1 + halves))
-    whole = evenly(np.concatenate([train, heldout]), MOST_WINDOWS)
+    whole = evenly(train if halves else np.concatenate([train, heldout]), MOST_WINDOWS)
     ratio, still, limits = motion_ratio(mine, whole), still_limit(whole), leap_limits(whole)
     others = None if clean is None else evenly(clean, MOST_WINDOWS)
     distances, planted, missing = _distances(mine, theirs, others, halves=halves, i3d=i3d)
@@ -229,7 +227,7 @@ def _check(samples: Frames, train: Frames, heldout: Frames) -> None:
 def _basis(samples: Frames, fps: float, *, windows: int, whole: int, unseen: bool, halves: bool) -> str:
     made = f"{len(samples)} samples of {samples.shape[1] / fps:.1f} s"
     if halves:
-        return f"{made} against {windows} windows of all the footage given, halves of which are the null"
+        return f"{made} against {windows} windows of the footage given, halves of which are the null"
     if not unseen:
         return f"{made} against {windows} windows of the training footage itself"
     seen = f"motion and detail against {whole} windows of all the footage"
