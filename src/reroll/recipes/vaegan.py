@@ -19,7 +19,7 @@ from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, St
 
 RAMP = 0.5
 """Share of the stage over which the adversary comes up to strength: an untrained one would wreck the Decoder."""
-ADVERSARIAL_SHARE, FINISH_SHARE = 0.6, 0.3
+ADVERSARIAL_SHARE, FINISH_SHARE = 0.2, 0.3
 """Gradient of the adversary at the pixels, as a multiple of the reconstruction's, once ramped up: it can guide, never
 take over."""
 PENALTY_WEIGHT = 0.003
@@ -32,9 +32,9 @@ class VaeGan:
 
     name = "vaegan"
     stages = (
-        StageSpec("autoencoder", 0.3),
-        StageSpec("adversarial", 0.1),
-        StageSpec("prior", 0.54, on_latents=True, repeats=True, keeps_early=True),
+        StageSpec("autoencoder", 0.34),
+        StageSpec("adversarial", 0.05),
+        StageSpec("prior", 0.55, on_latents=True, repeats=True, keeps_early=True),
         StageSpec("finish", 0.06, on_latents=True, repeats=True),
     )
     patience = 1.0
