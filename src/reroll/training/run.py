@@ -19,7 +19,7 @@ from reroll.parts.model import VideoModel
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
-FORMAT = 3
+FORMAT = 4
 
 
 class FootageRecord(Frozen):
