@@ -185,7 +185,7 @@ def stopped(footage, run, recipe, step):
     [
         ("vae", 3, "autoencoder", "prior"),
         ("vae", 8, "autoencoder", "prior"),
-        ("vaegan", 6, "adversarial", "prior"),
+        ("vaegan", 8, "adversarial", "prior"),
         ("gan", 0, "adversarial", "adversarial"),
     ],
 )
