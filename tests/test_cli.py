@@ -14,7 +14,7 @@ from toy import run_in
 from reroll import cli
 from reroll.__main__ import main as start
 from reroll.errors import UsageError
-from reroll.export.media import read_record
+from reroll.export.formats import FORMATS, read_record, sidecar
 from reroll.footage import read_clip
 from reroll.training.run import read_record as read_run
 
@@ -125,11 +125,16 @@ BAD = [
     (3, "notes.mp4", ["extend", "vae", "notes.mp4", "-o", "longer.mp4"]),
     (3, "sound.mp4", ["extend", "vae", "sound.mp4", "-o", "longer.mp4"]),
     (2, "the take itself", ["extend", "vae", "clips/clip0.mp4", "-o", "clips/../clips/clip0.mp4"]),
-    (2, "longer.gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.gif"]),
+    (2, "longer.mkv", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mkv"]),
+    (2, "--format gif", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--format", "gif"]),
+    (2, "50 frames", ["sample", "gan", "-o", "fast.gif", "--fps", "60"]),
     (2, "encoder", ["extend", "gan", "clips/clip0.mp4", "-o", "longer.mp4"]),
     (2, "--seconds", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--seconds", "-2"]),
     (2, "--fps", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--fps", "0"]),
     (2, "--guidance", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--guidance", "-1"]),
+    (2, "missing.mp4: no such file", ["again", "missing.mp4"]),
+    (2, "holds no record of reroll", ["again", "clips/clip0.mp4"]),
+    (2, "notes.mp4: holds no record", ["again", "notes.mp4"]),
     (4, "nothing", ["report", "nothing"]),
     (2, "--samples", ["report", "gan", "--samples", "0"]),
     (2, "--seconds", ["report", "gan", "--seconds", "0.5"]),
@@ -200,7 +205,7 @@ def test_a_seed_alone_equals_its_place_in_a_range(place, tmp_path, recipe):
         place, "sample", recipe, "--seed", "0-3", "-o", str(tmp_path / "all"), *usual
     )
     assert (code, said) == (0, "")
-    files = sorted((tmp_path / "all").iterdir())
+    files = sorted((tmp_path / "all").glob("*.mp4"))
     assert [Path(line) for line in printed.split()] == files
     assert len(files) == 4
     assert run_in(place, "sample", recipe, "--seed", "3", "-o", str(tmp_path / "one.mp4"), *usual)[0] == 0
@@ -209,9 +214,56 @@ def test_a_seed_alone_equals_its_place_in_a_range(place, tmp_path, recipe):
         run_in(place, "sample", recipe, "--seed", "2", "--count", "2", "-o", str(tmp_path / "two"), *usual)[0]
         == 0
     )
-    assert [path.read_bytes() for path in sorted((tmp_path / "two").iterdir())] == [
+    assert [path.read_bytes() for path in sorted((tmp_path / "two").glob("*.mp4"))] == [
         path.read_bytes() for path in files[2:]
     ]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("task", ["sample", "extend"])
+def test_an_output_is_made_again_frame_for_frame(place, tmp_path, format, task):
+    made = tmp_path / f"made{FORMATS[format].ending}"
+    options = (
+        "--seconds",
+        "0.4",
+        "--seed",
+        "5",
+        "--fps",
+        "20",
+        "--denoise-steps",
+        "2",
+        "--temperature",
+        "0.9",
+    )
+    words = ["sample", "vae"] if task == "sample" else ["extend", "vae", "clips/clip0.mp4"]
+    folder = tmp_path if FORMATS[format].ending == "" else made
+    code, printed, said = run_in(place, *words, *options, "--format", format, "-o", str(folder))
+    assert (code, said) == (0, "")
+    made = Path(printed.strip())
+    code, printed, said = run_in(place, "again", str(made))
+    assert (code, said) == (0, "")
+    once_more = Path(printed.strip())
+    assert once_more.name == f"{made.stem}-again{made.suffix}"
+    assert contents(once_more) == contents(made)
+
+
+def contents(output):
+    """The bytes of a file, or of all files in a folder."""
+    return (
+        [path.read_bytes() for path in sorted(output.iterdir())] if output.is_dir() else output.read_bytes()
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_has_the_record_and_a_sidecar(place, tmp_path, format):
+    code, printed, said = run_in(
+        place, "sample", "gan", "--seconds", "0.4", "--seed", "5", "--format", format, "-o", str(tmp_path)
+    )
+    assert (code, said) == (0, "")
+    (path,) = map(Path, printed.split())
+    assert path.name == f"gan-sample-00005{FORMATS[format].ending}"
+    assert read_record(path) == json.loads(sidecar(path).read_text())
+    assert read_record(path)["options"]["seed"] == 5
 
 
 def test_frames_and_rate_are_as_asked(place, tmp_path):
@@ -228,7 +280,7 @@ def test_a_folder_may_have_a_dot_in_its_name(place, tmp_path):
     folder = tmp_path / "clips.v1.2"
     code, out, said = run_in(place, "sample", "gan", "-o", str(folder), "--seconds", "0.2", "--count", "1")
     assert code == 0, said
-    assert out.split() == [str(path) for path in folder.iterdir()]
+    assert out.split() == [str(path) for path in folder.glob("*.mp4")]
 
 
 def test_extend(place, tmp_path):
@@ -238,7 +290,7 @@ def test_extend(place, tmp_path):
         "--denoise-steps", "2", "--guidance", "2",
     )  # fmt: skip
     assert (code, said) == (0, "")
-    assert read_record(tmp_path / "longer.mp4")["guidance"] == 2
+    assert read_record(tmp_path / "longer.mp4")["options"]["guidance"] == 2
     assert printed.strip() == str(tmp_path / "longer.mp4")
     assert len(read_clip(tmp_path / "longer.mp4", 32, 44)[0]) == 30
 

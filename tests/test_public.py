@@ -20,6 +20,7 @@ def test_exported_members():
         "Clip",
         "Generator",
         "RerollError",
+        "again",
         "evaluate",
         "inspect",
         "load",
@@ -40,7 +41,7 @@ def test_what_takes_seconds_is_not_loaded_before_it_is_used():
 
 def test_members_of_a_generator_and_of_a_clip():
     generator = {name for name in vars(reroll.Generator) if not name.startswith("_")}
-    assert generator >= {"extend", "extend_to", "fps", "sample", "sample_to", "settings"}
+    assert generator >= {"extend", "fps", "inbetween", "loop", "sample", "settings"}
     clip = {name for name in vars(reroll.Clip) if not name.startswith("_")}
     assert clip >= {"save", "seconds"}
     assert {"frames", "fps", "record"} <= set(inspect.signature(reroll.Clip).parameters)
@@ -48,7 +49,9 @@ def test_members_of_a_generator_and_of_a_clip():
 
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
-    assert verbs == {"doctor", "evaluate", "extend", "inspect", "report", "sample", "train"}
+    assert verbs == {
+        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "report", "sample", "train",
+    }  # fmt: skip
 
 
 def test_one_tree_of_errors_with_an_exit_code_each():

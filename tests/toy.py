@@ -15,6 +15,7 @@ TINY = {
     "prior_width": 32, "prior_depth": 2, "prior_heads": 2,
 }  # fmt: skip
 HEIGHT, WIDTH, FRAMES, FPS = 32, 44, 60, 25
+STEPS = 20
 QUICK = {"size": HEIGHT, "threads": 1, "precision": "fp32", "device": "cpu"}
 
 
@@ -55,6 +56,13 @@ def run_in(folder: Path, *arguments: str) -> tuple[int, str, str]:
         except SystemExit as end:
             code = int(end.code or 0)
     return code, out.getvalue(), error.getvalue()
+
+
+def train(footage: Path, run: Path, recipe: str, **options):
+    """A run of a recipe, `STEPS` steps unless options say otherwise."""
+    import reroll
+
+    return reroll.train(footage, run, recipe=recipe, **(QUICK | {"steps": STEPS} | silent() | options))
 
 
 def silent() -> dict:

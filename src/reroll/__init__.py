@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reroll.api import Generator, evaluate, inspect, load, report, train
+    from reroll.api import Generator, again, evaluate, inspect, load, report, train
     from reroll.errors import RerollError
-    from reroll.export.media import Clip
+    from reroll.export.clip import Clip
 
-__all__ = ["Clip", "Generator", "RerollError", "evaluate", "inspect", "load", "report", "train"]
+__all__ = ["Clip", "Generator", "RerollError", "again", "evaluate", "inspect", "load", "report", "train"]
 
-_HOMES = {"Clip": "reroll.export.media", "RerollError": "reroll.errors"}
+_HOMES = {"Clip": "reroll.export.clip", "RerollError": "reroll.errors"}
 
 
 def __getattr__(name: str) -> object:

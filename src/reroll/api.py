@@ -9,9 +9,9 @@ clip.save("out/stream.mp4")
 
 import json
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -21,31 +21,27 @@ import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
-from reroll.config import MOST_MINUTES, Frozen, JudgedOptions, ModelConfig, SampleOptions, TrainingConfig
-from reroll.errors import SpaceError, UsageError
+from reroll.config import MOST_MINUTES, Frozen, JudgedOptions, SampleOptions, TrainingConfig
+from reroll.errors import CheckpointError, FootageError, SpaceError, UsageError
 from reroll.evaluation.collect import Sampled, draw, rebuild, write_report
 from reroll.evaluation.comparison import read_reports
 from reroll.evaluation.evaluate import judge_samples, reference_of, write_judgements
 from reroll.evaluation.judge import Judgement
 from reroll.evaluation.networks import load_i3d
-from reroll.export.media import Clip, VideoWriter
-from reroll.footage import Probe, Store, decode, find_footage, ingest, probe, read_picture, resize
-from reroll.footage.container import shown
+from reroll.export.clip import Clip
+from reroll.export.formats import read_record as read_output_record
+from reroll.footage import Store, find_footage, ingest
 from reroll.footage.inspect import Inspection, inspect_footage
-from reroll.footage.shots import usual_gap
-from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.takes import Take, closed, extended, joined, preceded
 from reroll.training.budget import WINDOW_FRAMES, Suggestion, suggest
 from reroll.training.engine import Engine, out_of_memory
 from reroll.training.loop import train as _train
 from reroll.training.machine import cache_dir, usable_cores
-from reroll.training.run import RunRecord, load_model, read_record
+from reroll.training.run import RunRecord, load_model, read_record, weights_sha256
 
-LONGEST_IN_MEMORY_BYTES = 2 << 30
-RESIDUAL_SECONDS = 0.6
-RATE_FRAMES = 48
-LONGEST_GAP_SECONDS = 10.0
-CONTEXT_KEYFRAMES = 8
+TASKS = "sample", "extend", "inbetween", "loop"
+"""Methods of `Generator` that make clips."""
 
 
 class FootageReport(Frozen):
@@ -131,7 +127,7 @@ def evaluate(
 def _videos(path: Path, fps: float, frames: int, store: Store) -> np.ndarray:
     """The videos at `path`, a file or a folder, as samples `N T H W 3` of one length, at most so many frames."""
     clips = [
-        np.stack(list(islice(_at_rate(Path(file.path), fps, store.height, store.width), frames)))
+        np.stack(list(islice(Take.open(Path(file.path)).frames(fps, store.height, store.width), frames)))
         for file in find_footage([path])[0]
     ]
     length = min(map(len, clips))
@@ -230,6 +226,53 @@ def _size(
     return suggestion.size, found.footage
 
 
+def again(
+    output: str | Path,
+    *,
+    run: str | Path | None = None,
+    takes: Sequence[str | Path] = (),
+    device: str | None = None,
+) -> Clip:
+    """The clip that is in `output`, a file that reroll wrote, made again: frame for frame on the same machine.
+
+    `run` and `takes` say where the run and the footage are if they are not where they were. UsageError when it holds no
+    record; CheckpointError or FootageError when the run or a take is not the same any more.
+    """
+    record = _output_record(Path(output))
+    place = Path(run or record["run"])
+    if run is None and not (place / "run.json").exists():
+        raise CheckpointError(
+            f"{output}: the run {place} it was made with is not here; say where it is with --run."
+        )
+    generator = load(place, device=device or record["device"], threads=record["threads"])
+    if generator.model_sha256 != record["model_sha256"]:
+        raise CheckpointError(
+            f"{place}: not the weights {output} was made with (step {record['step']}; now {generator.step})."
+        )
+    paths = [Path(take) for take in takes] or [Path(take["path"]) for take in record["takes"]]
+    for path, take in zip(paths, record["takes"], strict=False):
+        if Take.open(path).sha256 != take["sha256"]:
+            raise FootageError(f"{path}: not the take {output} was made from; say where that is with --take.")
+    try:
+        clip: Clip = getattr(generator, record["task"])(*paths, **record["options"])
+    except TypeError as error:
+        raise UsageError(f"{output}: its record cannot be understood ({error}).") from None
+    return clip
+
+
+def _output_record(output: Path) -> dict[str, Any]:
+    """The record of an output; UsageError if it has none that can be understood."""
+    if not output.exists():
+        raise UsageError(f"{output}: no such file; give one that reroll wrote.")
+    record = read_output_record(output)
+    wanted = {"run": str, "model_sha256": str, "device": str, "threads": int, "takes": list, "options": dict}
+    if record.get("task") not in TASKS or not all(isinstance(record.get(k), t) for k, t in wanted.items()):
+        raise UsageError(f"{output}: holds no record of reroll; give a file that reroll sampled.")
+    if not all(isinstance(take, dict) and {"path", "sha256"} <= take.keys() for take in record["takes"]):
+        raise UsageError(f"{output}: its record cannot be understood (takes).")
+    return record
+
+
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":
     """A trained run, ready to sample from. CheckpointError when there is none, or none that could give samples yet."""
     path = Path(run)
@@ -244,7 +287,10 @@ def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -
 
 @dataclass(frozen=True)
 class Generator:
-    """A trained run: new clips from seeds, longer takes from footage."""
+    """A trained run: new clips from seeds, longer takes from footage.
+
+    What its methods return is made when its frames are asked for, or while it is saved.
+    """
 
     run: Path
     record: RunRecord
@@ -256,41 +302,75 @@ class Generator:
         """The footage's frame rate."""
         return self.record.fps
 
+    @cached_property
+    def model_sha256(self) -> str:
+        """Of the weights that samples are made with."""
+        return weights_sha256(self.sampler.model)
+
     def sample(self, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
-        """One new clip; options are those of `settings`."""
+        """One new clip of any length; options are those of `settings`."""
         settings = self.settings(seconds, **options)
-        self._check_memory(settings.frames)
-        return Clip(
-            np.concatenate(list(self.sampler.frames(settings))),
-            settings.fps,
-            self.output_record("sample", settings),
+        return self._clip("sample", settings, lambda: self.sampler.frames(settings), settings.frames)
+
+    def extend(
+        self,
+        take: str | Path,
+        seconds: float = 5.0,
+        *,
+        backwards: bool = False,
+        **options: Any,  # noqa: ANN401
+    ) -> Clip:
+        """The take (a video or a picture) followed by new frames, or with `backwards` after new frames that lead to it;
+        options are those of `settings`."""
+        opened, settings = self._from_takes("extend", [take], seconds, options)
+        make = preceded if backwards else extended
+        return self._clip(
+            "extend",
+            settings,
+            lambda: make(self.sampler, opened[0], settings),
+            takes=opened,
+            backwards=backwards,
         )
 
-    def sample_to(self, path: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
-        """One new clip, written as it is made: any length in constant memory."""
-        settings = self.settings(seconds, **options)
-        return self._write(
-            path, settings, self.sampler.frames(settings), self.output_record("sample", settings)
-        )
+    def inbetween(
+        self,
+        first: str | Path,
+        second: str | Path,
+        seconds: float = 2.0,
+        **options: Any,  # noqa: ANN401
+    ) -> Clip:
+        """Two takes or pictures, and between them new frames that lead from one to the other; options are those of
+        `settings`."""
+        (one, other), settings = self._from_takes("inbetween", [first, second], seconds, options)
+        make = lambda: joined(self.sampler, one, other, settings)  # noqa: E731
+        return self._clip("inbetween", settings, make, takes=[one, other])
 
-    def extend(self, take: str | Path, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
-        """The take (a video or a picture) followed by new frames."""
-        settings, frames, record = self._extension(Path(take), seconds, options)
-        self._check_memory(settings.frames)
-        held: list[np.ndarray] = []
-        count = 0
-        for chunk in frames:
-            held.append(chunk)
-            count += len(chunk)
-            self._check_memory(count)
-        return Clip(np.concatenate(held), settings.fps, record)
+    def loop(self, take: str | Path, seconds: float = 2.0, **options: Any) -> Clip:  # noqa: ANN401
+        """The take, and new frames that lead from its end to its beginning: it plays round and round. Options are those
+        of `settings`."""
+        opened, settings = self._from_takes("loop", [take], seconds, options)
+        if opened[0].is_picture:
+            raise UsageError(
+                f"{take}: a picture stands still; to loop from one use extend, or sample --loop."
+            )
+        make = lambda: closed(self.sampler, opened[0], opened[0], settings)  # noqa: E731
+        return self._clip("loop", settings, make, takes=opened)
 
-    def extend_to(self, path: str | Path, take: str | Path, seconds: float = 5.0, **options: Any) -> Path:  # noqa: ANN401
-        """`extend`, written as it is made."""
-        settings, frames, record = self._extension(Path(take), seconds, options)
-        if Path(path).exists() and Path(path).samefile(take):
-            raise UsageError(f"-o {path}: that is the take itself, which would be lost; choose another name.")
-        return self._write(path, settings, frames, record)
+    def _from_takes(
+        self, task: str, paths: Sequence[str | Path], seconds: float, options: dict[str, Any]
+    ) -> tuple[list[Take], SampleSettings]:
+        """The takes of a task, opened, and the settings of its new frames: their rate is the first video's."""
+        if not self.record.model.encoder:
+            raise UsageError(
+                f"{task} starts from footage, and a `gan` run has no encoder; train with --recipe vaegan or vae."
+            )
+        if options.pop("loop", False):
+            raise UsageError(f"{task} makes no loops from noise; use sample --loop.")
+        takes = [self._take(path) for path in paths]
+        rates = [take.fps for take in takes if not take.is_picture]
+        if options.get("fps") is None and rates:
+            options = {**options, "fps": rates[0]}
+        return takes, self.settings(seconds, **options)
 
     def settings(
         self,
@@ -325,12 +405,31 @@ class Generator:
             sharpness=asked.sharpness,
         )  # fmt: skip
 
-    def output_record(self, task: str, settings: SampleSettings) -> dict[str, Any]:
-        """What is needed to make an output again."""
-        return {
-            "reroll": version("reroll"), "task": task, "run": self.run.resolve().name, "step": self.step,
-            "recipe": self.record.config.recipe, "micro_batch": 1, **asdict(settings),
+    def _clip(
+        self, task: str, settings: SampleSettings, frames: Callable[[], Iterator[np.ndarray]],
+        count: int | None = None, takes: Sequence[Take] = (), **more: object,
+    ) -> Clip:  # fmt: skip
+        """The clip of a task, with its record: what is needed to make it again."""
+        model, engine = self.record.model, self.sampler.engine
+        options = asdict(settings) | {"label": self._label_name(settings.label)} | more
+        options["seconds"] = options.pop("frames") / settings.fps
+        record = {
+            "reroll": version("reroll"), "task": task, "run": str(self.run), "model_sha256": self.model_sha256,
+            "step": self.step, "recipe": self.record.config.recipe, "micro_batch": 1,
+            "precision": engine.precision, "threads": engine.threads, "device": engine.device.type,
+            "takes": [{"path": str(take.path), "sha256": take.sha256} for take in takes], "options": options,
         }  # fmt: skip
+        return Clip(frames, settings.fps, record, (model.height, model.width), count, [t.path for t in takes])
+
+    def _take(self, path: str | Path) -> Take:
+        """A take, with a note if it has to be cropped."""
+        take, model = Take.open(Path(path)), self.record.model
+        if note := take.cropping(model.height, model.width):
+            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
+        return take
+
+    def _label_name(self, label: int) -> str | None:
+        return None if label < 0 else self.record.model.labels[label]
 
     def _label(self, label: str | None) -> int:
         labels = self.record.model.labels
@@ -340,104 +439,3 @@ class Generator:
             known = ", ".join(labels) if labels else "none: the footage had no labelled subfolders"
             raise UsageError(f"--label {label}: not a label of this run ({known}).")
         return labels.index(label)
-
-    def _extension(
-        self, take: Path, seconds: float, options: dict[str, Any]
-    ) -> tuple[SampleSettings, Iterator[np.ndarray], dict[str, Any]]:
-        """Settings, frames (the take's, then new ones) and record."""
-        if not self.record.model.encoder:
-            raise UsageError(
-                "extend starts from footage, and a `gan` run has no encoder; train with --recipe vaegan or vae."
-            )
-        if options.get("loop"):
-            raise UsageError("extend makes no loops; use sample --loop.")
-        about = probe(take)
-        if note := _cropping(take, about, self.record.model):
-            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
-        if options.get("fps") is None and not about.is_picture:
-            options = {**options, "fps": min(240.0, max(1.0, _rate(take, about)))}
-        settings = self.settings(seconds, **options)
-        record = self.output_record("extend", settings) | {"take": take.name}
-        return settings, self._extended(take, about.is_picture, settings), record
-
-    def _extended(self, take: Path, is_picture: bool, settings: SampleSettings) -> Iterator[np.ndarray]:
-        """The take's frames at the model's size and the rate asked for, then new ones, without a jump between."""
-        height, width = self.record.model.height, self.record.model.width
-        keep = CONTEXT_KEYFRAMES * max(1, round(self.sampler.key_gap_seconds * settings.fps)) + 1
-        tail: deque[np.ndarray] = deque(maxlen=keep)
-        if is_picture:
-            source: Iterable[np.ndarray] = read_picture(take, height, width)
-        else:
-            source = _at_rate(take, settings.fps, height, width)
-        for frame in source:
-            tail.append(frame)
-            yield frame[None]
-        given = self.sampler.encode(np.stack(tail))
-        rebuilt = next(self.sampler.decode(given[:, -HALO - 1 :]))
-        residual = tail[-1].astype(np.float32) - rebuilt[-1].astype(np.float32)
-        done = 0
-        for chunk in self.sampler.frames(settings, given):
-            age = (np.arange(done, done + len(chunk)) + 1) / settings.fps
-            fade = np.clip(1 - age / RESIDUAL_SECONDS, 0, 1)[:, None, None, None]
-            done += len(chunk)
-            yield np.clip(chunk + fade * residual, 0, 255).round().astype(np.uint8)
-
-    def _write(
-        self, path: str | Path, settings: SampleSettings, frames: Iterator[np.ndarray], record: dict[str, Any]
-    ) -> Path:
-        with VideoWriter(
-            path, settings.fps, self.record.model.height, self.record.model.width, record
-        ) as writer:
-            for chunk in frames:
-                writer.write(chunk)
-        return Path(path)
-
-    def _check_memory(self, frames: int) -> None:
-        needed = frames * self.record.model.height * self.record.model.width * 3
-        if needed > LONGEST_IN_MEMORY_BYTES:
-            raise UsageError(
-                f"a clip of {frames} frames or more needs {needed / 1e9:.1f} GB as a whole; use sample_to or"
-                " extend_to, which write it as it is made."
-            )
-
-
-def _cropping(take: Path, about: Probe, model: ModelConfig) -> str | None:
-    """What to say of a take whose shape is not the run's, of which only the middle is used."""
-    surplus = (about.width * model.height) / (about.height * model.width)  # above 1: too wide
-    side, length = ("width", model.width) if surplus > 1 else ("height", model.height)
-    lost = 1 - min(surplus, 1 / surplus)
-    if lost * length <= 1:  # rounding to whole pixels
-        return None
-    return (
-        f"note: {shown(take.name)} is {about.width}x{about.height}, the run {model.width}x{model.height}: {lost:.0%} of"
-        f" its {side} is cropped, the same on both sides."
-    )
-
-
-def _rate(take: Path, about: Probe) -> float:
-    """A take's frames a second: what its header says, unless its first frames are far from that (some containers say
-    1000 for "it varies")."""
-    gap = usual_gap(np.asarray([frame.timestamp for frame in islice(decode(take), RATE_FRAMES)]))
-    seen = 1 / gap if gap else about.fps or 25.0
-    return about.fps if about.fps and 0.9 < about.fps / seen < 1.1 else seen
-
-
-def _at_rate(take: Path, fps: float, height: int, width: int) -> Iterator[np.ndarray]:
-    """A file's frames at `fps`: at each output time the last frame that had begun. A gap of more than
-    `LONGEST_GAP_SECONDS` is taken for a fault of the timestamps and counts as that, with a note."""
-    held: np.ndarray | None = None
-    count, before, surplus = 0, 0.0, 0.0
-    for frame in decode(take):
-        if (gap := frame.timestamp - before) > LONGEST_GAP_SECONDS and held is not None:
-            surplus += gap - LONGEST_GAP_SECONDS
-            Console(stderr=True).print(
-                f"note: {shown(take.name)}: nothing for {gap:.0f} s after {before:.1f} s; the last frame is held for"
-                f" {LONGEST_GAP_SECONDS:.0f} s instead.", soft_wrap=True, highlight=False, markup=False,
-            )  # fmt: skip
-        before = frame.timestamp
-        while held is not None and count / fps < frame.timestamp - surplus - 0.5 / fps:
-            yield held
-            count += 1
-        held = resize(frame.image, height, width)
-    if held is not None:
-        yield held

@@ -45,14 +45,11 @@ app = App(
 )
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Written = Annotated[str | None, Parameter(name="--format")]
 Sampling = Annotated[SampleOptions, Parameter(name="*")]
 Compared = Annotated[list[Path] | None, Parameter(consume_multiple=True)]
 Paths = Annotated[list[Path], Parameter(consume_multiple=True)]
 Judged = Annotated[JudgedOptions, Parameter(name="*")]
-
-
-OTHER_FORMATS = {".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif", ".apng", ".webp", ".png", ".jpg", ".jpeg"}
-"""Endings of `sample -o` that are no folder's."""
 
 
 @app.command
@@ -125,6 +122,7 @@ def sample(
     /,
     *,
     output: Output = Path("out"),
+    format: Written = None,
     seconds: float = 5.0,
     count: int = 1,
     seed: str = "0",
@@ -137,7 +135,9 @@ def sample(
 
     Args:
         run: The run's folder.
-        output: A folder, or an .mp4 file for a single clip.
+        output: A folder, or a file for a single clip, whose ending says the format.
+        format: mp4, webm, prores, gif, apng, webp, png (a folder of frames), sprite (a sheet, and its JSON for game
+            engines) or sheet (of twenty frames, to look at).
         seconds: Length of each clip.
         count: How many, from the first seed on.
         seed: A number, or a range such as 0-31.
@@ -146,16 +146,19 @@ def sample(
         threads: CPU threads; one per core by default.
     """
     seeds = parse_seeds(seed, count)
-    single = output.suffix.lower() == ".mp4"
-    if output.suffix.lower() in OTHER_FORMATS and not output.is_dir():
-        raise UsageError(f"-o {output}: give a folder, or a file that ends in .mp4.")
+    from reroll.export.formats import choose, is_folder
+
+    chosen = choose(output, format)
+    single = not is_folder(output)
     if single and len(seeds) > 1:
         raise UsageError(f"-o {output} is one file, and {len(seeds)} clips were asked for; give a folder.")
     generator = reroll.load(run, device=device, threads=threads)
     name = run.resolve().name
     for number in seeds:
-        path = output if single else output / f"{name}-{'loop' if loop else 'sample'}-{number:05d}.mp4"
-        print(generator.sample_to(path, seconds, seed=number, loop=loop, **asdict(options)))
+        kind = "loop" if loop else "sample"
+        path = output if single else output / f"{name}-{kind}-{number:05d}{chosen.ending}"
+        clip = generator.sample(seconds, seed=number, loop=loop, **asdict(options))
+        print(clip.save(path, chosen.name))
 
 
 @app.command
@@ -165,7 +168,9 @@ def extend(
     /,
     *,
     output: Output = Path("longer.mp4"),
+    format: Written = None,
     seconds: float = 5.0,
+    backwards: bool = False,
     seed: int = 0,
     options: Sampling = SampleOptions(),  # noqa: B008
     device: str = "auto",
@@ -176,16 +181,110 @@ def extend(
     Args:
         run: The run's folder.
         take: A video or a picture; it is brought to the run's size, cropped in the middle if its shape is another.
-        output: The .mp4 file.
+        output: The file, whose ending says the format; without one a folder.
+        format: mp4, webm, prores, gif, apng, webp, png, sprite or sheet, as of `sample`.
+        seconds: How much is added.
+        backwards: Added before the take, and leads to it.
+        seed: Of the new frames.
+        device: auto, cpu, cuda or mps.
+        threads: CPU threads; one per core by default.
+    """
+    chosen, path = _single(output, format, f"{take.stem}-longer")
+    generator = reroll.load(run, device=device, threads=threads)
+    clip = generator.extend(take, seconds, backwards=backwards, seed=seed, **asdict(options))
+    print(clip.save(path, chosen))
+
+
+@app.command
+def inbetween(
+    run: Path,
+    first: Path,
+    second: Path,
+    /,
+    *,
+    output: Output = Path("between.mp4"),
+    format: Written = None,
+    seconds: float = 2.0,
+    seed: int = 0,
+    options: Sampling = SampleOptions(),  # noqa: B008
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Two takes, or pictures, and new frames that lead from one to the other.
+
+    Args:
+        run: The run's folder.
+        first: A video or a picture; as of `extend`.
+        second: Another.
+        output: The file, whose ending says the format; without one a folder.
+        format: mp4, webm, prores, gif, apng, webp, png, sprite or sheet, as of `sample`.
+        seconds: How much lies between.
+        seed: Of the new frames.
+        device: auto, cpu, cuda or mps.
+        threads: CPU threads; one per core by default.
+    """
+    chosen, path = _single(output, format, f"{first.stem}-{second.stem}")
+    generator = reroll.load(run, device=device, threads=threads)
+    print(generator.inbetween(first, second, seconds, seed=seed, **asdict(options)).save(path, chosen))
+
+
+@app.command
+def loop(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    output: Output = Path("loop.mp4"),
+    format: Written = None,
+    seconds: float = 2.0,
+    seed: int = 0,
+    options: Sampling = SampleOptions(),  # noqa: B008
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """A take that plays round and round: new frames lead from its end to its beginning.
+
+    Args:
+        run: The run's folder.
+        take: A video; as of `extend`.
+        output: The file, whose ending says the format; without one a folder.
+        format: mp4, webm, prores, gif, apng, webp, png, sprite or sheet, as of `sample`.
         seconds: How much is added.
         seed: Of the new frames.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; one per core by default.
     """
-    if output.suffix.lower() != ".mp4":
-        raise UsageError(f"-o {output}: give a file that ends in .mp4.")
+    chosen, path = _single(output, format, f"{take.stem}-loop")
     generator = reroll.load(run, device=device, threads=threads)
-    print(generator.extend_to(output, take, seconds, seed=seed, **asdict(options)))
+    print(generator.loop(take, seconds, seed=seed, **asdict(options)).save(path, chosen))
+
+
+@app.command
+def again(
+    made: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    format: Written = None,
+    run: Path | None = None,
+    take: Compared = None,
+    device: str | None = None,
+) -> None:
+    """An output made again, frame for frame, from the record in it.
+
+    Args:
+        made: A file that reroll sampled, or a folder of its frames.
+        output: The file; by default beside the first one, with "-again" in its name.
+        format: As of `sample`; by default that of the first one.
+        run: The run's folder, if it is not where it was.
+        take: The footage it was made from, if that is not where it was.
+        device: auto, cpu, cuda or mps; by default the one it was made on.
+    """
+    from reroll.export.formats import choose, format_of
+
+    path = output or made.with_name(f"{made.stem}-again{made.suffix}")
+    chosen = choose(path, format or (None if output else format_of(made)))
+    print(reroll.again(made, run=run, takes=take or [], device=device).save(path, chosen.name))
 
 
 @app.command
@@ -251,6 +350,14 @@ def doctor(*, make_room: Annotated[Path, Parameter(name="--runs")] = Path()) -> 
     findings = examine(make_room)
     print_findings(findings, Console())
     sys.exit(exit_code(findings))
+
+
+def _single(output: Path, format: str | None, name: str) -> tuple[str, Path]:
+    """The format of a single output and where it is written: at `-o`, or under a name in that folder."""
+    from reroll.export.formats import choose, is_folder
+
+    chosen = choose(output, format)
+    return chosen.name, output / f"{name}{chosen.ending}" if is_folder(output) else output
 
 
 def parse_seeds(text: str, count: int) -> list[int]:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from reroll.errors import RerollError, UsageError
+from reroll.export.clip import Clip
+from reroll.export.formats import read_record
 from reroll.export.media import (
-    Clip,
     VideoWriter,
     atomic_path,
     exact_rate,
-    read_record,
     write_grid,
     write_video,
 )

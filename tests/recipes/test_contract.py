@@ -16,12 +16,12 @@ import pytest
 import torch
 import toy
 from footage_maker import shaking, write_clip, write_picture
-from toy import FPS, HEIGHT, QUICK, WIDTH
+from toy import FPS, HEIGHT, STEPS, WIDTH, train
 
 import reroll
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, DivergedError, InterruptedRun, UsageError
-from reroll.export.media import read_record as read_output_record
+from reroll.export.formats import read_record as read_output_record
 from reroll.footage import probe, read_clip
 from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
@@ -33,26 +33,7 @@ from reroll.training.monitor import read_rows
 from reroll.training.run import read_record
 from reroll.training.trainer import Trainer
 
-STEPS = 20
 NAMES = sorted(RECIPES)
-
-
-def train(footage, run, recipe, **options):
-    return reroll.train(footage, run, recipe=recipe, **(QUICK | {"steps": STEPS} | toy.silent() | options))
-
-
-@pytest.fixture(scope="session")
-def runs(footage, tmp_path_factory):
-    """Recipe → a run of STEPS steps that was never stopped; trained when first asked for."""
-    folder, made = tmp_path_factory.mktemp("runs"), {}
-
-    def run_of(recipe):
-        if recipe not in made:
-            train(footage, folder / recipe, recipe)
-            made[recipe] = folder / recipe
-        return made[recipe]
-
-    return run_of
 
 
 @pytest.fixture(params=NAMES)
@@ -475,15 +456,14 @@ def test_frames_are_as_many_as_asked(generator, seconds, fps, frames, loop):
 
 def test_the_file_holds_them_and_says_how_to_make_it_again(tmp_path, generator):
     clip = generator.sample(1.0, seed=5, fps=12, denoise_steps=2)
-    path = generator.sample_to(tmp_path / "a.mp4", 1.0, seed=5, fps=12, denoise_steps=2)
+    path = generator.sample(1.0, seed=5, fps=12, denoise_steps=2).save(tmp_path / "a.mp4")
     frames, times = read_clip(path, HEIGHT, WIDTH)
     assert frames.shape == clip.frames.shape
     assert np.diff(times) == pytest.approx(1 / 12, abs=1e-4)
     saved = clip.save(tmp_path / "b.mp4")
     assert np.array_equal(read_clip(saved or tmp_path / "b.mp4", HEIGHT, WIDTH)[0], frames)
     record = read_output_record(path)
-    assert record["seed"] == 5
-    assert record["frames"] == 12
+    assert (record["options"]["seed"], record["options"]["seconds"]) == (5, 1.0)
     assert record["recipe"] == generator.record.config.recipe
 
 
@@ -595,11 +575,11 @@ def test_what_comes_after_a_bridge_is_not_given_its_frames(generator, monkeypatc
     monkeypatch.setattr(Sampler, "_in_between", in_between)
     keys = [Keyframe(as_latents([value], shape), bridging=value == 2) for value in range(6)]
     options = 4, SampleSettings(frames=20, fps=FPS), torch.Generator().manual_seed(0)
-    fine, past = sampler._between(as_latents([-0.5, -0.25], shape), keys, *options)
+    fine, past = sampler.between(as_latents([-0.5, -0.25], shape), keys, *options)
     assert given == [2, 0]
     assert fine[0, :, 0, 0, 0].tolist() == [step / 4 for step in range(1, 21)]
     assert past[0, :, 0, 0, 0].tolist() == [4.25, 4.5, 4.75]
-    _, past = sampler._between(past, keys[:3], *options)
+    _, past = sampler.between(past, keys[:3], *options)
     assert past.shape[1] == 0
 
 
@@ -609,10 +589,10 @@ def test_what_is_given_is_directly_before_where_keyframes_are_neighbours_too(gen
     shape = sampler.model.latent_shape
     options = 1, SampleSettings(frames=20, fps=FPS), torch.Generator().manual_seed(0)
     keys = [Keyframe(as_latents([value], shape), bridging=value == 4) for value in range(8)]
-    fine, past = sampler._between(as_latents([-2, -1], shape), keys[:3], *options)
+    fine, past = sampler.between(as_latents([-2, -1], shape), keys[:3], *options)
     assert fine[0, :, 0, 0, 0].tolist() == [1, 2]
     assert past[0, :, 0, 0, 0].tolist() == [-1, 0, 1]
-    fine, past = sampler._between(past, keys[2:], *options)
+    fine, past = sampler.between(past, keys[2:], *options)
     assert fine[0, :, 0, 0, 0].tolist() == [3, 4, 5, 6, 7]
     assert past[0, :, 0, 0, 0].tolist() == [5, 6]
 
@@ -637,13 +617,13 @@ def test_no_window_is_longer_than_those_of_training(generator, fps, loop, monkey
     sampler = generator.sampler
     if generator.record.model.encoder is False:
         pytest.skip("gan makes its frames from noise")
-    lengths, fill = [], Sampler._fill
+    lengths, fill = [], Sampler.fill
 
     def filled(self, known, highest, times, *rest):
         lengths.append((known.shape[1], round(float(times[1]) * fps)))
         return fill(self, known, highest, times, *rest)
 
-    monkeypatch.setattr(Sampler, "_fill", filled)
+    monkeypatch.setattr(Sampler, "fill", filled)
     slow = Sampler(sampler.model, sampler.engine, key_gap_seconds=2 / 15)
     frames = list(slow.frames(SampleSettings(frames=fps, fps=fps, denoise_steps=2, loop=loop)))
     assert sum(map(len, frames)) == fps
@@ -693,13 +673,6 @@ def test_options_that_make_no_sense_are_named(generator, options, named):
 # Extending
 
 
-@pytest.fixture(scope="session")
-def take(tmp_path_factory):
-    return write_clip(
-        tmp_path_factory.mktemp("take") / "take.mp4", shaking(30, HEIGHT, WIDTH, seed=0), fps=FPS
-    )
-
-
 @pytest.mark.parametrize("name", [name for name in NAMES if RECIPES[name].has_encoder])
 class TestExtend:
     def test_it_begins_with_the_take(self, runs, name, take):
@@ -734,7 +707,7 @@ class TestExtend:
     def test_a_rate_the_container_made_up_is_not_believed(self, runs, name, tmp_path, monkeypatch):
         """WebM from a browser says 1000 frames a second for "it varies"."""
         take = write_clip(tmp_path / "browser.mp4", shaking(20, HEIGHT, WIDTH), fps=10)
-        monkeypatch.setattr(reroll.api, "probe", lambda path: replace(probe(path), fps=1000.0))
+        monkeypatch.setattr(reroll.sampling.takes, "probe", lambda path: replace(probe(path), fps=1000.0))
         clip = reroll.load(runs(name)).extend(take, 0.5, denoise_steps=2)
         assert clip.fps == pytest.approx(10)
         assert len(clip.frames) == 25
@@ -745,13 +718,13 @@ class TestExtend:
         generator.sample(0.2)
         assert np.array_equal(one, generator.extend(take, 0.4, seed=3, denoise_steps=2).frames)
         assert not np.array_equal(one, generator.extend(take, 0.4, seed=4, denoise_steps=2).frames)
-        written = generator.extend_to(tmp_path / "a.mp4", take, 0.4, seed=3, denoise_steps=2)
+        written = generator.extend(take, 0.4, seed=3, denoise_steps=2).save(tmp_path / "a.mp4")
         assert len(read_clip(written, HEIGHT, WIDTH)[0]) == len(one)
 
 
 def test_gan_cannot_extend_and_says_who_can(runs, take, tmp_path):
     with pytest.raises(UsageError) as caught:
-        reroll.load(runs("gan")).extend_to(tmp_path / "a.mp4", take)
+        reroll.load(runs("gan")).extend(take).save(tmp_path / "a.mp4")
     assert "\n" not in str(caught.value)
     assert "vaegan" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -850,9 +823,9 @@ def test_a_gap_in_the_timestamps_is_held_for_seconds_only(runs, tmp_path, capsys
 
 
 def test_a_take_too_long_for_the_memory_is_refused_while_it_is_read(runs, take, monkeypatch):
-    monkeypatch.setattr("reroll.api.LONGEST_IN_MEMORY_BYTES", 20 * HEIGHT * WIDTH * 3)
-    with pytest.raises(UsageError, match="extend_to"):
-        reroll.load(runs("vae")).extend(take, 0.2, denoise_steps=2)
+    monkeypatch.setattr("reroll.export.clip.LONGEST_IN_MEMORY_BYTES", 20 * HEIGHT * WIDTH * 3)
+    with pytest.raises(UsageError, match="use its `save`"):
+        _ = reroll.load(runs("vae")).extend(take, 0.2, denoise_steps=2).frames
 
 
 def test_a_report_reads_footage_again_whose_frames_are_gone(tmp_path, monkeypatch):

@@ -1,27 +1,27 @@
 """Frames out: the files everybody watches.
 
-In: uint8 RGB frames `T H W 3` (the edge format of the whole project) and a frame rate. Out: an H.264 mp4 that
-plays in browsers, phones and notebooks (yuv420p, faststart, BT.709 limited range both converted and tagged,
-exact frame count and rate), or a PNG contact sheet. Frames are encoded as they come, so memory does not grow
-with the length. Every file appears whole or not at all: it is written beside its place and renamed.
+In: uint8 RGB frames `T H W 3` (the edge format of the whole project) and a frame rate. Out: a video (H.264 in mp4,
+which plays in browsers, phones and notebooks; VP9 in WebM; ProRes 4444 in QuickTime; BT.709 limited range both
+converted and tagged, exact frame count and rate), or a PNG contact sheet. Frames are encoded as they come, so memory
+does not grow with the length. Every file appears whole or not at all: it is written beside its place and renamed.
 
-The matrix and range are those of Rec. ITU-R BT.709-6, section 3; the tags are the H.264 VUI code points of
-ITU-T H.273. Untagged or BT.601-converted files are what makes videos look washed out after an editor.
+The matrix and range are those of Rec. ITU-R BT.709-6, section 3; the tags are the code points of ITU-T H.273.
+Untagged or BT.601-converted files are what makes videos look washed out after an editor.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
-import html
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,9 +37,32 @@ from numpy.typing import NDArray
 from reroll.errors import RerollError, SpaceError, UsageError
 
 BT709 = 1  # the code point of BT.709 primaries, transfer and matrix alike (H.273, tables 2 to 4)
-CRF = 16  # visually lossless for x264; small frames need it more than large ones
 NTSC_TOLERANCE = 0.005  # 23.976, 23.98 and 29.97 are spellings of 24000/1001 and 30000/1001
-HTML_WIDTH = 512  # 64-pixel clips are shown this wide in a notebook
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a video is written: FFmpeg's names of container, encoder and pixel format, and the options of both."""
+
+    container: str
+    encoder: str
+    pixels: str
+    options: Mapping[str, str]
+    container_options: Mapping[str, str]
+
+
+FASTSTART = {"movflags": "+faststart"}
+# Visually lossless: small frames need it more than large ones. x264's mbtree made different files of the same small
+# frames.
+H264 = Codec("mp4", "libx264", "yuv420p", {"crf": "16", "mbtree": "0"}, FASTSTART)
+VP9 = Codec(
+    "webm",
+    "libvpx-vp9",
+    "yuv420p",
+    {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2"},
+    {"fflags": "+bitexact"},
+)
+PRORES = Codec("mov", "prores_ks", "yuv444p10le", {"profile": "4444", "vendor": "apl0"}, FASTSTART)
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:
@@ -90,7 +113,36 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _checked_frames(frames: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """A sibling folder of `path` to fill: takes its place when the block ends, and is gone if the block fails.
+
+    A folder that is there already is replaced if all in it are PNG frames; else UsageError.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and all(each.suffix == ".png" for each in path.iterdir())):
+        raise UsageError(f"{path} exists, and is not a folder of PNG frames; choose another name")
+    temporary, old = (path.with_name(f".{secrets.token_hex(6)}.part") for _ in range(2))
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path} cannot be written: {cause}; choose another place") from None
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpaceError(f"{path}: the disk is full; free some space or write elsewhere") from error
+        raise
+    finally:
+        for each in (temporary, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def checked_frames(frames: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
     """`frames` itself if it is uint8 `T H W 3`; a UsageError that names `what` if not."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise UsageError(f"{what}: frames must be uint8 T H W 3, not {frames.dtype} {tuple(frames.shape)}")
@@ -98,7 +150,7 @@ def _checked_frames(frames: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
 
 
 class VideoWriter:
-    """Writes an H.264 mp4 in constant memory; use as a context manager, `write` frames `T H W 3` or `H W 3`.
+    """Writes a video in constant memory; use as a context manager, `write` frames `T H W 3` or `H W 3`.
 
     The file appears under `path` when the block ends without an error and never otherwise. `metadata` (what
     is needed to make the clip again) is stored as JSON in the file's `comment` tag; see `read_record`.
@@ -111,11 +163,12 @@ class VideoWriter:
         height: int,
         width: int,
         metadata: Mapping[str, Any] | None = None,
+        codec: Codec = H264,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.codec = Path(path), codec
         self.rate = exact_rate(fps)
         if height < 2 or width < 2 or height % 2 or width % 2:
-            raise UsageError(f"{self.path}: H.264 needs an even height and width, not {height}×{width}")
+            raise UsageError(f"{self.path}: a video needs an even height and width, not {height}×{width}")
         self.height, self.width = height, width
         self.frame_count = 0
         self._comment = json.dumps(dict(metadata), default=str) if metadata else ""
@@ -125,7 +178,12 @@ class VideoWriter:
         with ExitStack() as resources:
             temporary = resources.enter_context(atomic_path(self.path))
             self._container = resources.enter_context(
-                av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"})
+                av.open(
+                    str(temporary),
+                    "w",
+                    format=self.codec.container,
+                    options=dict(self.codec.container_options),
+                )
             )
             if self._comment:
                 self._container.metadata["comment"] = self._comment
@@ -134,12 +192,11 @@ class VideoWriter:
         return self
 
     def _open_stream(self) -> VideoStream:
-        options = {
-            "crf": str(CRF),
-            "mbtree": "0",
-        }  # x264's mbtree made different files of the same small frames
-        stream = self._container.add_stream("libx264", rate=self.rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+        stream = self._container.add_stream(
+            self.codec.encoder, rate=self.rate, options=dict(self.codec.options)
+        )
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.codec.pixels
         context = stream.codec_context
         context.time_base = 1 / self.rate
         context.color_primaries = context.color_trc = context.colorspace = BT709
@@ -150,7 +207,7 @@ class VideoWriter:
         """Append uint8 RGB frames `T H W 3` (or one, `H W 3`)."""
         if frames.ndim == 3:
             frames = frames[None]
-        _checked_frames(frames, str(self.path))
+        checked_frames(frames, str(self.path))
         if frames.shape[1:3] != (self.height, self.width):
             given = f"{frames.shape[1]}×{frames.shape[2]}"
             raise UsageError(f"{self.path}: opened for {self.height}×{self.width}, given {given}")
@@ -159,11 +216,11 @@ class VideoWriter:
             self.frame_count += 1
 
     def _to_yuv(self, image: NDArray[np.uint8]) -> av.VideoFrame:
-        """One RGB image as a BT.709 limited-range yuv420p frame with its timestamp."""
+        """One RGB image as a BT.709 limited-range frame with its timestamp."""
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = self._reformatter.reformat(
             rgb,
-            format="yuv420p",
+            format=self.codec.pixels,
             src_color_range=ColorRange.JPEG,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
@@ -171,6 +228,7 @@ class VideoWriter:
             threads=1,
         )
         frame.pts, frame.time_base = self.frame_count, 1 / self.rate
+        frame.color_primaries = frame.color_trc = BT709  # ProRes takes its tags from the frames
         return frame
 
     def __exit__(
@@ -197,21 +255,10 @@ def write_video(
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write uint8 RGB frames `T H W 3` as an H.264 mp4 and return its path."""
-    _checked_frames(frames, str(path))
+    checked_frames(frames, str(path))
     with VideoWriter(path, fps, frames.shape[1], frames.shape[2], metadata) as writer:
         writer.write(frames)
     return Path(path)
-
-
-def read_record(path: Path | str) -> dict[str, Any]:
-    """The record stored in a video written by reroll; empty if there is none."""
-    with av.open(str(path)) as container:
-        comment = container.metadata.get("comment", "")
-    try:
-        record = json.loads(comment)
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def write_grid(
@@ -220,7 +267,7 @@ def write_grid(
     """Write a PNG contact sheet of `N T H W 3`: one row a clip, `columns` frames evenly spaced in time."""
     rows = []
     for clip in clips:
-        _checked_frames(clip, str(path))
+        checked_frames(clip, str(path))
         chosen = np.linspace(0, len(clip) - 1, columns).round().astype(int)
         rows.append(np.concatenate(list(clip[chosen]), axis=1))
     if not rows:
@@ -242,39 +289,3 @@ def video_bytes(
 def video_data_uri(frames: NDArray[np.uint8], fps: float | Fraction) -> str:
     """An mp4 of frames `T H W 3` as a `data:` address for the `src` of a `<video>`."""
     return "data:video/mp4;base64," + base64.b64encode(video_bytes(frames, fps)).decode("ascii")
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """A piece of video: `frames` uint8 RGB `T H W 3`, `fps`, and the `record` it can be made again from.
-
-    In a notebook it plays by itself, looped and muted.
-    """
-
-    frames: NDArray[np.uint8]
-    fps: float
-    record: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _checked_frames(self.frames, "Clip")
-
-    @property
-    def seconds(self) -> float:
-        """Duration: the number of frames over the frame rate."""
-        return len(self.frames) / float(exact_rate(self.fps))
-
-    def save(self, path: Path | str) -> Path:
-        """Write an H.264 mp4 that carries the record, and return its path."""
-        return write_video(path, self.frames, self.fps, self.record)
-
-    def __repr__(self) -> str:
-        frames, height, width = self.frames.shape[:3]
-        return f"Clip({frames} frames, {width}×{height}, {self.fps:g} fps, {self.seconds:.2f} s)"
-
-    def _repr_html_(self) -> str:
-        pixelated = "image-rendering:pixelated;" if self.frames.shape[2] < HTML_WIDTH else ""
-        return (
-            f'<video controls loop autoplay muted playsinline title="{html.escape(repr(self))}" '
-            f'style="width:{max(HTML_WIDTH, self.frames.shape[2])}px;max-width:100%;{pixelated}" '
-            f'src="{video_data_uri(self.frames, self.fps)}"></video>'
-        )

@@ -69,7 +69,7 @@ class Sampler:
         a multiple, which the MotionPrior was trained at, and thinned out; of frames given at such a rate only the last
         is gone on from.
         """
-        thin = max(1, math.ceil(1 / (self.key_gap_seconds * settings.fps) - 1e-6))
+        thin = self.thinning(settings.fps)
         if thin > 1 and self.model.encoder is not None:
             dense = replace(settings, frames=settings.frames * thin, fps=settings.fps * thin)
             at = 0 if given is None else 1  # a given frame is the first of the dense ones
@@ -87,7 +87,7 @@ class Sampler:
         if settings.loop:
             yield from self._decode_ring(latents, settings.frames)
         else:
-            yield from self._decode(latents, given)
+            yield from self.decode_pieces(latents, given)
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """uint8 `T H W 3` → whitened latents `1 T Z h w`."""
@@ -101,15 +101,15 @@ class Sampler:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
         """Whitened latents `1 T Z h w` → uint8 chunks `T H W 3`."""
-        yield from self._decode(iter([latents]), None)
+        yield from self.decode_pieces(iter([latents]), None)
 
     # Latents of a new clip
 
     def _open(self, settings: SampleSettings, given: Tensor | None) -> Iterator[Tensor]:
         """Fine latents of an open clip, segment by segment."""
-        spacing = self._spacing(settings.fps)
-        generator = _generator(settings.seed)
-        past = given[:, -GIVEN_FINE - 1 : -1] if given is not None else self._no_frames()
+        spacing = self.spacing(settings.fps)
+        generator = generator_of(settings.seed)
+        past = given[:, -GIVEN_FINE - 1 : -1] if given is not None else self.no_frames()
         keys = self._keys(settings, spacing, generator, given)
         left = settings.frames
         stride = max(1, (self.window_frames - 1 - GIVEN_FINE) // spacing)
@@ -120,7 +120,7 @@ class Sampler:
             left -= 1
         while left > 0:
             ends = [next(keys) for _ in range(stride)]
-            fine, past = self._between(past, [start, *ends], spacing, settings, generator)
+            fine, past = self.between(past, [start, *ends], spacing, settings, generator)
             yield fine[:, :left]
             left -= fine.shape[1]
             start = ends[-1]
@@ -130,13 +130,13 @@ class Sampler:
     ) -> Iterator[Keyframe]:
         """Keyframes without end, `spacing` frames apart; given ones: only the last comes out."""
         times = torch.arange(self.window_frames) * (spacing / settings.fps)
-        known = self._no_frames()
+        known = self.no_frames()
         if given is not None:
             known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
             yield Keyframe(known[:, -1:], bridging=False)
-        yield from self._joined(times, settings, generator, known)
+        yield from self.joined(times, settings, generator, known)
 
-    def _joined(
+    def joined(
         self, times: Tensor, settings: SampleSettings, generator: Generator, known: Tensor
     ) -> Iterator[Keyframe]:
         """Keyframes of a new clip, or those that go on from `known`: windows of one content, each left near its end for
@@ -160,11 +160,7 @@ class Sampler:
         while True:
             earliest = max(half, at + first)
             yield from keyframes(window[:, at:earliest])
-            near = [
-                content.draw_near(code, settings.label, settings.temperature, generator, nearest)
-                for nearest in NEAREST
-            ]
-            beginnings = self._beginning(times, settings, generator, torch.cat(near))
+            beginnings = self.windows_near(code, times, settings, generator)
             found = join(window[0], beginnings, at, earliest, first)
             if found is None:
                 yield from keyframes(window[:, earliest:])
@@ -173,8 +169,20 @@ class Sampler:
                 continue
             yield from keyframes(window[:, earliest : found.leave + 1])
             following, enter = beginnings[found.following :][:1], found.enter
-            yield from self._bridge(window[:, found.leave, None], following[:, enter, None], found.between)
+            yield from self.bridge(window[:, found.leave, None], following[:, enter, None], found.between)
             window, at = following, enter
+
+    def windows_near(
+        self, code: Tensor, times: Tensor, settings: SampleSettings, generator: Generator
+    ) -> Tensor:
+        """New windows of keyframes `N T Z h w`, of contents near a code `1 k`."""
+        content = self.model.content
+        assert content is not None
+        near = [
+            content.draw_near(code, settings.label, settings.temperature, generator, nearest)
+            for nearest in NEAREST
+        ]
+        return self._beginning(times, settings, generator, torch.cat(near))
 
     def _beginning(
         self, times: Tensor, settings: SampleSettings, generator: Generator, codes: Tensor | None
@@ -183,10 +191,10 @@ class Sampler:
         one window)."""
         assert self.model.content is not None
         content = None if codes is None else self.model.content(codes)
-        nothing = self._no_frames(1 if codes is None else len(codes))
+        nothing = self.no_frames(1 if codes is None else len(codes))
         return self._denoise(nothing, self.window_frames, times, settings, generator, content)
 
-    def _bridge(self, end: Tensor, beginning: Tensor, between: int) -> Iterator[Keyframe]:
+    def bridge(self, end: Tensor, beginning: Tensor, between: int) -> Iterator[Keyframe]:
         """`between` keyframes from the last of one window to the first of the next, both `1 1 Z h w`."""
         return keyframes(self._morphed(end, beginning, between + 1), bridging=True)
 
@@ -196,42 +204,47 @@ class Sampler:
         Denoised, it would follow one side for as long as it can and leap to the other, with ghosts (docs/log.md).
         """
         if steps == 1:
-            return self._no_frames()
+            return self.no_frames()
         with self.engine.autocast():
             first, last = self.engine.pixels(self.model.decode(torch.cat([one, other]))[:, 0])
         return self.encode(morph(first, last, steps))
 
-    def _between(
-        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before; and those that
-        are given to the frames after them: none from a bridge, which does not move like the footage."""
+    def between(
+        self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
+        after: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before and any `after`;
+        and those that are given to the frames after them: none from a bridge, which does not move like the footage."""
         fine = []
         for bridging, run in groupby(pairwise(keys), lambda pair: pair[0].bridging or pair[1].bridging):
             gaps = [(one.latents, other.latents) for one, other in run]
             if bridging:
                 fine += [torch.cat([self._morphed(*gap, spacing), gap[1]], 1) for gap in gaps]
-                past = self._no_frames()
+                past = self.no_frames()
             else:
                 start, ends = gaps[0][0], [other for _, other in gaps]
-                fine.append(self._in_between(past, [start, *ends], spacing, settings, generator))
+                following = after if after is not None and ends[-1] is keys[-1].latents else self.no_frames()
+                fine.append(self._in_between(past, [start, *ends], spacing, settings, generator, following))
                 past = torch.cat([past, start, fine[-1]], 1)[:, -GIVEN_FINE - 1 : -1]
         return torch.cat(fine, 1), past
 
     def _in_between(
-        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
-    ) -> Tensor:
+        self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,
+        after: Tensor,
+    ) -> Tensor:  # fmt: skip
         """The frames after `keys[0]` up to and with `keys[-1]`, denoised."""
         if spacing == 1:
             return torch.cat(keys[1:], 1)
         if len(keys) == 2 and past.shape[1] + 1 + spacing > self.window_frames:
             return self._by_halves(past, keys, spacing, settings, generator)
-        before = past.shape[1] + 1
-        known = torch.cat([past, keys[0], *(key.repeat(1, spacing, 1, 1, 1) for key in keys[1:])], 1)
-        highest = torch.tensor([0.0] * before + ([1.0] * (spacing - 1) + [0.0]) * (len(keys) - 1))
+        before, new = past.shape[1] + 1, spacing * (len(keys) - 1)
+        after = after[:, : self.window_frames - before - new]
+        known = torch.cat([past, keys[0], *(key.repeat(1, spacing, 1, 1, 1) for key in keys[1:]), after], 1)
+        free = ([1.0] * (spacing - 1) + [0.0]) * (len(keys) - 1)
+        highest = torch.tensor([0.0] * before + free + [0.0] * after.shape[1])
         times = torch.arange(len(highest)) / settings.fps
-        window = self._fill(known, highest, times, settings, generator, max(1, settings.denoise_steps // 2))
-        return window[:, before:]
+        window = self.fill(known, highest, times, settings, generator, max(1, settings.denoise_steps // 2))
+        return window[:, before : before + new]
 
     def _by_halves(
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator
@@ -239,12 +252,12 @@ class Sampler:
         """What `_in_between` returns where two keyframes and what is between them are more than a window: the frame
         half way is made first, as training makes one between keyframes."""
         start, end = keys
-        half = spacing // 2
+        half, none = spacing // 2, self.no_frames()
         slow = replace(settings, fps=2 * settings.fps / spacing)
-        middle = self._in_between(self._no_frames(), [start, end], 2, slow, generator)[:, :1]
-        first = self._in_between(past, [start, middle], half, settings, generator)
+        middle = self._in_between(none, [start, end], 2, slow, generator, none)[:, :1]
+        first = self._in_between(past, [start, middle], half, settings, generator, none)
         past = torch.cat([past, start, first], 1)[:, -GIVEN_FINE - 1 : -1]
-        second = self._in_between(past, [middle, end], spacing - half, settings, generator)
+        second = self._in_between(past, [middle, end], spacing - half, settings, generator, none)
         return torch.cat([first, second], 1)
 
     def _denoise(
@@ -256,9 +269,9 @@ class Sampler:
         padded = torch.zeros(len(known), count, *self.model.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
         highest = (torch.arange(count) >= known.shape[1]).float()
-        return self._fill(padded, highest, times, settings, generator, settings.denoise_steps, content)
+        return self.fill(padded, highest, times, settings, generator, settings.denoise_steps, content)
 
-    def _fill(
+    def fill(
         self,
         known: Tensor,
         highest: Tensor,
@@ -285,27 +298,27 @@ class Sampler:
 
     def _looped(self, settings: SampleSettings) -> Iterator[Tensor]:
         """Fine latents of a ring of `settings.frames` frames."""
-        generator = _generator(settings.seed)
+        generator = generator_of(settings.seed)
         count = max(4, math.ceil(settings.frames / settings.fps / self.key_gap_seconds - 1e-3))
         places = [round(i * settings.frames / count) for i in range(count)]
         keys = self._ring(count, settings, generator)
-        past = self._no_frames()
+        past = self.no_frames()
         for index, (here, there) in enumerate(pairwise([*places, settings.frames])):
             pair = [keys[index], keys[(index + 1) % count]]
             if there == here:
                 continue
-            fine, past = self._between(past, pair, there - here, settings, generator)
+            fine, past = self.between(past, pair, there - here, settings, generator)
             yield torch.cat([pair[0].latents, fine[:, :-1]], 1)
 
     def _ring(self, count: int, settings: SampleSettings, generator: Generator) -> list[Keyframe]:
         """A closed ring of `count` keyframes: those of a new clip, left where they are most like those at its
         beginning, and a bridge from there to the beginning."""
         times = torch.arange(self.window_frames) * (settings.frames / settings.fps / count)
-        keys = self._joined(times, settings, generator, self._no_frames())
+        keys = self.joined(times, settings, generator, self.no_frames())
         clip = list(islice(keys, count + self.window_frames - 1))
         start, between = closing(clip, count)
         clip = clip[start : start + count - between]
-        return [*clip, *self._bridge(clip[-1].latents, clip[0].latents, between)]
+        return [*clip, *self.bridge(clip[-1].latents, clip[0].latents, between)]
 
     # `gan`
 
@@ -315,16 +328,16 @@ class Sampler:
         label = self._to(torch.tensor([settings.label]))
         for start in range(0, settings.frames, CHUNK_FRAMES):
             times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
-            noise = motion_noise(times, self.model.latent_shape, _generator(settings.seed), period)
+            noise = motion_noise(times, self.model.latent_shape, generator_of(settings.seed), period)
             with self.engine.autocast():
                 latents = one_step(self.model, self._to(noise)[None] * settings.temperature, label)
             yield latents
 
     # Frames
 
-    def _decode(self, latents: Iterator[Tensor], before: Tensor | None) -> Iterator[np.ndarray]:
+    def decode_pieces(self, latents: Iterator[Tensor], before: Tensor | None) -> Iterator[np.ndarray]:
         """Latents in any pieces → frames: each chunk is decoded with its neighbours and cut."""
-        held = before[:, -HALO:] if before is not None else self._no_frames()
+        held = before[:, -HALO:] if before is not None else self.no_frames()
         skip = held.shape[1]
         for piece in latents:
             held = torch.cat([held, piece], 1)
@@ -338,7 +351,7 @@ class Sampler:
     def _decode_ring(self, latents: Iterator[Tensor], count: int) -> Iterator[np.ndarray]:
         """A closed ring of `count` latents in pieces → its frames, beginning after the first `HALO`, which come last:
         each is decoded among its neighbours, and the ring is never held as a whole."""
-        head = self._no_frames()
+        head = self.no_frames()
 
         def wrapped() -> Iterator[Tensor]:
             nonlocal head
@@ -348,7 +361,7 @@ class Sampler:
             yield head[:, torch.arange(2 * HALO) % count]
 
         at = 0
-        for chunk in self._decode(wrapped(), None):
+        for chunk in self.decode_pieces(wrapped(), None):
             if len(kept := chunk[max(0, HALO - at) : max(0, count + HALO - at)]):
                 yield kept
             at += len(chunk)
@@ -359,18 +372,22 @@ class Sampler:
             frames = self.model.decode(latents)[0]
         return self.engine.pixels(frames)
 
-    def _spacing(self, fps: float) -> int:
+    def thinning(self, fps: float) -> int:
+        """How many times a rate is that frames have to be made at: 1 from the keyframes' rate on."""
+        return max(1, math.ceil(1 / (self.key_gap_seconds * fps) - 1e-6))
+
+    def spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""
         return max(1, int(self.key_gap_seconds * fps + 1e-6))
 
-    def _no_frames(self, batch: int = 1) -> Tensor:
+    def no_frames(self, batch: int = 1) -> Tensor:
         return torch.zeros(batch, 0, *self.model.latent_shape, device=self.engine.device)
 
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.engine.device)
 
 
-def _generator(seed: int) -> Generator:
+def generator_of(seed: int) -> Generator:
     """A sample's own generator."""
     digest = hashlib.blake2b(f"sample/{seed}".encode(), digest_size=7).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))

@@ -5,10 +5,12 @@ metrics.jsonl     one row a step            events.jsonl   re-plans, roll-backs,
 checkpoints/      see checkpoint.py         previews/      fixed-seed pictures and clips, kept as a history
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -131,3 +133,12 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: s
             raise CheckpointError(f"{path}: {name} is {found}, this model needs {wanted}.")
         expected[name] = tensors[name]
     module.load_state_dict(expected)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Of a model's weights and statistics, their names and shapes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
