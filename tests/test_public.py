@@ -50,7 +50,8 @@ def test_members_of_a_generator_and_of_a_clip():
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
     assert verbs == {
-        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "report", "sample", "train",
+        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "repaint", "report", "retime",
+        "sample", "train", "vary",
     }  # fmt: skip
 
 

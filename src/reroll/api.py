@@ -30,8 +30,13 @@ from reroll.evaluation.judge import Judgement
 from reroll.evaluation.networks import load_i3d
 from reroll.export.clip import Clip
 from reroll.export.formats import read_record as read_output_record
+from reroll.export.media import Sound
 from reroll.footage import Store, find_footage, ingest
+from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
+from reroll.sampling.editing import even, repainted, varied
+from reroll.sampling.labels import Labels
+from reroll.sampling.retiming import retimed
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.sampling.takes import Take, closed, extended, joined, preceded
 from reroll.training.budget import WINDOW_FRAMES, Suggestion, suggest
@@ -40,7 +45,10 @@ from reroll.training.loop import train as _train
 from reroll.training.machine import cache_dir, usable_cores
 from reroll.training.run import RunRecord, load_model, read_record, weights_sha256
 
-TASKS = "sample", "extend", "inbetween", "loop"
+MASK_TOLERANCE = 0.02
+MOST_SLOW = 64.0
+AS_LONG_AS_THE_TAKE = "vary", "repaint"
+TASKS = "sample", "extend", "inbetween", "loop", "retime", *AS_LONG_AS_THE_TAKE
 """Methods of `Generator` that make clips."""
 
 
@@ -323,14 +331,10 @@ class Generator:
         """The take (a video or a picture) followed by new frames, or with `backwards` after new frames that lead to it;
         options are those of `settings`."""
         opened, settings = self._from_takes("extend", [take], seconds, options)
-        make = preceded if backwards else extended
-        return self._clip(
-            "extend",
-            settings,
-            lambda: make(self.sampler, opened[0], settings),
-            takes=opened,
-            backwards=backwards,
-        )
+        (one,), task = opened, preceded if backwards else extended
+        make = lambda: task(self.sampler, one, settings)  # noqa: E731
+        sound = one.sound(settings.frames / settings.fps if backwards else 0.0)
+        return self._clip("extend", settings, make, takes=opened, sound=sound, backwards=backwards)
 
     def inbetween(
         self,
@@ -356,21 +360,56 @@ class Generator:
         make = lambda: closed(self.sampler, opened[0], opened[0], settings)  # noqa: E731
         return self._clip("loop", settings, make, takes=opened)
 
+    def vary(self, take: str | Path, strength: float = 0.4, **options: Any) -> Clip:  # noqa: ANN401
+        """The take as it might have been, farther from it the higher `strength` is: 0 is the take itself, 1 a new clip
+        of what is in it. Options are those of `settings`."""
+        if not 0 <= strength <= 1:
+            raise UsageError(f"--strength {strength:g}: give a number from 0 to 1.")
+        (one,), settings = self._from_takes("vary", [take], None, options)
+        make = lambda: varied(self.sampler, one, settings, strength)  # noqa: E731
+        return self._clip("vary", settings, make, takes=[one], strength=strength)
+
+    def repaint(self, take: str | Path, mask: str | Path, **options: Any) -> Clip:  # noqa: ANN401
+        """The take at its own size, painted anew where `mask` (a picture or a video of its shape) is white. Options are
+        those of `settings`."""
+        (one, where), settings = self._from_takes("repaint", [take, mask], None, options)
+        shapes = [each.about.width / each.about.height for each in (where, one)]
+        if abs(shapes[0] / shapes[1] - 1) > MASK_TOLERANCE:
+            sizes = [f"{each.about.width}x{each.about.height}" for each in (where, one)]
+            raise UsageError(f"{mask} is {sizes[0]}, {take} {sizes[1]}; give a mask of its shape.")
+        make = lambda: repainted(self.sampler, one, where, settings)  # noqa: E731
+        return self._clip("repaint", settings, make, takes=[one, where], size=even(one), sound=one.sound())
+
+    def retime(self, take: str | Path, *, fps: float | None = None, slow: float = 1.0) -> Clip:
+        """The take at its own size and another frame rate, or `slow` times as long."""
+        if not 1 / MOST_SLOW <= slow <= MOST_SLOW:
+            raise UsageError(f"--slow {slow:g}: give a number from {1 / MOST_SLOW:g} to {MOST_SLOW:g}.")
+        one = self._take("retime", take)
+        if one.is_picture:
+            raise UsageError(f"{take}: a picture has no frame rate; give a video.")
+        settings = self.settings(1.0, fps=one.fps if fps is None else fps)
+        make = lambda: retimed(one, settings.fps, slow)  # noqa: E731
+        sound = one.sound() if slow == 1 else None
+        return self._clip("retime", settings, make, takes=[one], size=even(one), sound=sound, slow=slow)
+
     def _from_takes(
-        self, task: str, paths: Sequence[str | Path], seconds: float, options: dict[str, Any]
+        self, task: str, paths: Sequence[str | Path], seconds: float | None, options: dict[str, Any]
     ) -> tuple[list[Take], SampleSettings]:
-        """The takes of a task, opened, and the settings of its new frames: their rate is the first video's."""
+        """The takes of a task, opened, and the settings of its new frames: their rate is the first video's, and without
+        `seconds` they are as many as the first take's."""
         if not self.record.model.encoder:
             raise UsageError(
                 f"{task} starts from footage, and a `gan` run has no encoder; train with --recipe vaegan or vae."
             )
         if options.pop("loop", False):
             raise UsageError(f"{task} makes no loops from noise; use sample --loop.")
-        takes = [self._take(path) for path in paths]
+        if "@" in (options.get("label") or "") and not (task == "extend" and not options.get("backwards")):
+            raise UsageError(f"{task}: labels cannot change on the way to footage; give one, or a mixture.")
+        takes = [self._take(task, path) for path in paths]
         rates = [take.fps for take in takes if not take.is_picture]
         if options.get("fps") is None and rates:
             options = {**options, "fps": rates[0]}
-        return takes, self.settings(seconds, **options)
+        return takes, self.settings(1.0 if seconds is None else seconds, **options)
 
     def settings(
         self,
@@ -399,43 +438,51 @@ class Generator:
                 raise UsageError(
                     f"--{name}: a `gan` run samples in one step; {name} is for vae and vaegan runs."
                 )
+        labels = Labels.parse(asked.label, self.record.model.labels)
+        if loop and len(labels.changes) > 1:
+            raise UsageError(
+                f"--label {asked.label}: a loop has no beginning from which labels could change."
+            )
         return SampleSettings(
-            frames=frames, fps=rate, seed=seed, label=self._label(asked.label), loop=loop,
+            frames=frames, fps=rate, seed=seed, labels=labels, loop=loop,
             denoise_steps=asked.denoise_steps, temperature=asked.temperature, guidance=asked.guidance,
             sharpness=asked.sharpness,
         )  # fmt: skip
 
     def _clip(
         self, task: str, settings: SampleSettings, frames: Callable[[], Iterator[np.ndarray]],
-        count: int | None = None, takes: Sequence[Take] = (), **more: object,
+        count: int | None = None, takes: Sequence[Take] = (), size: tuple[int, int] | None = None,
+        sound: Callable[[], Sound] | None = None, **more: object,
     ) -> Clip:  # fmt: skip
         """The clip of a task, with its record: what is needed to make it again."""
         model, engine = self.record.model, self.sampler.engine
-        options = asdict(settings) | {"label": self._label_name(settings.label)} | more
+        options = asdict(settings) | {"label": settings.labels.text} | more
+        del options["labels"]
         options["seconds"] = options.pop("frames") / settings.fps
+        if task == "retime":
+            options = {"fps": settings.fps, "slow": more["slow"]}
+        elif task in AS_LONG_AS_THE_TAKE:
+            del options["seconds"]
         record = {
             "reroll": version("reroll"), "task": task, "run": str(self.run), "model_sha256": self.model_sha256,
             "step": self.step, "recipe": self.record.config.recipe, "micro_batch": 1,
             "precision": engine.precision, "threads": engine.threads, "device": engine.device.type,
             "takes": [{"path": str(take.path), "sha256": take.sha256} for take in takes], "options": options,
         }  # fmt: skip
-        return Clip(frames, settings.fps, record, (model.height, model.width), count, [t.path for t in takes])
+        size = size or (model.height, model.width)
+        if sound is None and (heard := [take for take in takes if not take.is_picture and take.sound()]):
+            _say(
+                f"note: {task} is silent: the sound of {shown(heard[0].path.name)} would not fit what is new."
+            )
+        return Clip(frames, settings.fps, record, size, count, [take.path for take in takes], sound)
 
-    def _take(self, path: str | Path) -> Take:
+    def _take(self, task: str, path: str | Path) -> Take:
         """A take, with a note if it has to be cropped."""
         take, model = Take.open(Path(path)), self.record.model
-        if note := take.cropping(model.height, model.width):
-            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
+        if task not in ("repaint", "retime") and (note := take.cropping(model.height, model.width)):
+            _say(note)
         return take
 
-    def _label_name(self, label: int) -> str | None:
-        return None if label < 0 else self.record.model.labels[label]
 
-    def _label(self, label: str | None) -> int:
-        labels = self.record.model.labels
-        if label is None:
-            return -1
-        if label not in labels:
-            known = ", ".join(labels) if labels else "none: the footage had no labelled subfolders"
-            raise UsageError(f"--label {label}: not a label of this run ({known}).")
-        return labels.index(label)
+def _say(note: str) -> None:
+    Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)

@@ -74,7 +74,8 @@ class SampleOptions:
 
     Args:
         fps: Frames a second; by default those of the footage, or of the take that is extended.
-        label: One of the footage's labels.
+        label: One of the footage's labels; a mixture, such as walk:0.5,run:0.5; or changes over time, such as
+            walk@0,run@3s.
         denoise_steps: Steps of the motion prior: more is slower and may be better. `gan` always makes one.
         temperature: Below 1 calmer, above 1 wilder.
         guidance: How strongly a label, and what is in a new clip, is held to; 1 is plain.

@@ -103,35 +103,49 @@ def test_content_is_rebuilt_from_its_code():
 def test_content_is_drawn_near_a_training_window_of_the_label():
     content = VideoModel(config()).content
     content.measure(*contents())
-    draws = torch.cat([content.draw(seed, 2, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    draws = torch.cat(
+        [content.draw(seed, [(2, 1.0)], 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    )
     of_label = content.codes[content.labels == 2]
     assert len(torch.cdist(draws, of_label).argmin(1).unique()) > 15, "seeds give different windows"
-    exact = content.draw(3, 2, 0.0, torch.Generator().manual_seed(3))
+    exact = content.draw(3, [(2, 1.0)], 0.0, torch.Generator().manual_seed(3))
     assert torch.cdist(exact, of_label).min() < 1e-5
     assert torch.cdist(exact, content.codes[content.labels != 2]).min() > 1e-5
-    assert torch.equal(exact, content.draw(3, 2, 0.0, torch.Generator().manual_seed(3)))
+    assert torch.equal(exact, content.draw(3, [(2, 1.0)], 0.0, torch.Generator().manual_seed(3)))
+
+
+def test_content_of_a_mixture_is_of_its_labels_by_their_shares():
+    content = VideoModel(config()).content
+    content.measure(*contents())
+    mixture = [(0, 0.25), (2, 0.75)]
+    draws = torch.cat(
+        [content.draw(seed, mixture, 0.0, torch.Generator().manual_seed(seed)) for seed in range(80)]
+    )
+    labels = content.labels[torch.cdist(draws, content.codes).argmin(1)]
+    assert set(labels.tolist()) == {0, 2}
+    assert 0.6 < (labels == 2).float().mean() < 0.9
 
 
 @pytest.mark.parametrize("first", [0, 7, 2**62])
 def test_seeds_in_a_row_go_round_the_footage(first):
     content = VideoModel(config()).content
     content.measure(*contents())
-    drawn = [content.draw(first + k, -1, 0.0, torch.Generator().manual_seed(k)) for k in range(16)]
+    drawn = [content.draw(first + k, [], 0.0, torch.Generator().manual_seed(k)) for k in range(16)]
     windows = torch.cdist(torch.cat(drawn), content.codes).argmin(1).sort().values
     gaps = torch.cat([windows, windows[:1] + len(content.codes)]).diff()
     assert gaps.max() < 2.5 * gaps.float().mean(), "no part of the footage is left out"
     assert gaps.min() > 0.3 * gaps.float().mean(), "none is shown twice"
 
 
-@pytest.mark.parametrize("label", [-1, 2])
-def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(label):
+@pytest.mark.parametrize("labels", [[], [(2, 1.0)]])
+def test_a_clip_goes_over_to_windows_near_its_first_and_of_its_label(labels):
     content = VideoModel(config()).content
     content.measure(*contents())
-    code = content.draw(3, 2, 0.0, torch.Generator().manual_seed(3))
+    code = content.draw(3, [(2, 1.0)], 0.0, torch.Generator().manual_seed(3))
     near = torch.cat(
-        [content.draw_near(code, label, 0.0, torch.Generator().manual_seed(seed), 24) for seed in range(60)]
+        [content.draw_near(code, labels, 0.0, torch.Generator().manual_seed(seed), 24) for seed in range(60)]
     )
-    fitting = content.codes if label < 0 else content.codes[content.labels == label]
+    fitting = content.codes if not labels else content.codes[content.labels == 2]
     far = torch.cdist(code, fitting)[0].sort().values
     assert torch.cdist(code, near).max() <= far[23] + 1e-3
     assert len(torch.cdist(near, fitting).argmin(1).unique()) > 8
@@ -146,7 +160,7 @@ def test_a_clip_stays_with_what_its_shot_shows():
     shots[100:104] = 1
     content.measure(windows, torch.full_like(labels, -1), shots)
     drawn = [
-        content.draw_near(content.codes[101:102], -1, 0.0, torch.Generator().manual_seed(seed), 256)
+        content.draw_near(content.codes[101:102], [], 0.0, torch.Generator().manual_seed(seed), 256)
         for seed in range(40)
     ]
     chosen = torch.cdist(torch.cat(drawn), content.codes).argmin(1).unique()
@@ -156,7 +170,7 @@ def test_a_clip_stays_with_what_its_shot_shows():
 def test_windows_that_are_all_the_same_have_a_content_too():
     content = VideoModel(config()).content
     content.measure(torch.full((256, 6, 4, 6), 0.4), torch.full((256,), -1), torch.zeros(256))
-    drawn = content(content.draw(0, -1, 1.0, torch.Generator().manual_seed(0)))
+    drawn = content(content.draw(0, [], 1.0, torch.Generator().manual_seed(0)))
     torch.testing.assert_close(drawn, torch.full_like(drawn, 0.4), atol=0.01, rtol=0)
 
 

@@ -1,5 +1,6 @@
 """What starts from footage, over every recipe that can: given frames are kept, new ones are as many as asked."""
 
+import cv2
 import numpy as np
 import pytest
 from footage_maker import shaking, write_clip, write_picture
@@ -7,7 +8,9 @@ from toy import FPS, HEIGHT, WIDTH
 
 import reroll
 from reroll.errors import CheckpointError, FootageError, UsageError
-from reroll.footage import read_clip
+from reroll.export.media import VideoWriter
+from reroll.footage import probe, read_clip
+from reroll.footage.sound import read_sound
 from reroll.recipes import RECIPES
 
 WITH_ENCODER = sorted(name for name, recipe in RECIPES.items() if recipe.has_encoder)
@@ -87,6 +90,142 @@ def test_a_picture_is_not_closed_and_the_line_says_what_to_do(generator, picture
         generator.loop(picture)
 
 
+def test_a_variation_is_farther_from_the_take_the_stronger_it_is(generator, take):
+    begun = frames_of(take).astype(float)
+    strengths = [0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0]
+    apart = [
+        np.mean(
+            [
+                np.abs(generator.vary(take, strength, seed=seed, **QUICK).frames - begun).mean()
+                for seed in (0, 1)
+            ]
+        )
+        for strength in strengths
+    ]
+    assert apart[0] < 0.5
+    assert np.diff(apart).min() > 0, apart
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 25), (2, 25), (9, 25), (70, 25), (40, 120), (20, 5)])
+def test_a_variation_is_as_long_as_its_take(generator, tmp_path, count, fps):
+    take = write_clip(tmp_path / "take.mp4", shaking(count, HEIGHT, WIDTH), fps=fps)
+    clip = generator.vary(take, 0.5, **QUICK)
+    assert clip.fps == pytest.approx(fps)
+    assert len(clip.frames) == count
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """A take of another shape than the runs', and odd."""
+    return write_clip(
+        tmp_path_factory.mktemp("take") / "large.mkv", shaking(24, 81, 97), fps=FPS, pix_fmt="yuv444p"
+    )
+
+
+def masked(path, height, width, *, moving=False):
+    """A mask, white in a rectangle of the middle; and where it is."""
+    frames = np.zeros((6 if moving else 1, height, width, 3), np.uint8)
+    inside = np.zeros(frames.shape[:3], bool)
+    for number in range(len(frames)):
+        left = width // 3 + 3 * number
+        inside[number, height // 3 : 2 * height // 3, left : left + width // 3] = True
+    frames[inside] = 255
+    if moving:
+        return write_clip(path.with_suffix(".mkv"), frames, fps=FPS, pix_fmt="yuv444p"), inside
+    return write_picture(path.with_suffix(".png"), frames[0]), inside
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_outside_of_the_mask_nothing_changes(generator, large, tmp_path, moving):
+    mask, inside = masked(tmp_path / "mask", 81, 97, moving=moving)
+    clip = generator.repaint(large, mask, seed=1, **QUICK)
+    before = read_clip(large, 81, 97)[0][:, :80, :96]
+    assert clip.frames.shape == before.shape == (24, 80, 96, 3)
+    for number, (new, old) in enumerate(zip(clip.frames, before, strict=True)):
+        where = inside[min(number, len(inside) - 1), :80, :96]
+        assert np.array_equal(new[~where], old[~where])
+        assert np.abs(new[where].astype(int) - old[where]).mean() > 1
+
+
+def test_a_mask_that_makes_no_sense_is_one_line(generator, take, tmp_path):
+    black = write_picture(tmp_path / "black.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"black\.png: nothing is white in it"):
+        _ = generator.repaint(take, black, **QUICK).frames
+    wide, _ = masked(tmp_path / "wide", HEIGHT, 3 * WIDTH)
+    with pytest.raises(UsageError, match=r"wide\.png is 132x32, .*take\.mp4 44x32; give a mask of its shape"):
+        generator.repaint(take, wide)
+
+
+@pytest.mark.parametrize(
+    ("fps", "slow", "count"),
+    [
+        (None, 1.0, 24),
+        (50, 1.0, 47),
+        (None, 4.0, 93),
+        (12.5, 1.0, 12),
+        (60, 1.0, 56),
+        (30, 2.5, 70),
+        (None, 0.5, 12),
+    ],
+)
+def test_a_take_is_retimed_at_its_own_size(generator, large, fps, slow, count):
+    clip = generator.retime(large, fps=fps, slow=slow)
+    before = read_clip(large, 81, 97)[0][:, :80, :96]
+    assert clip.frames.shape == (count, 80, 96, 3)
+    assert clip.fps == pytest.approx(fps or FPS)
+    places = np.arange(count) * FPS / (clip.fps * slow)
+    for frame, place in zip(clip.frames, places, strict=True):
+        if abs(place - round(place)) < 1e-6:
+            assert np.array_equal(frame, before[round(place)])
+
+
+def test_slow_motion_is_even(generator, tmp_path):
+    """A picture that drifts by four pixels a frame drifts by one in each of four."""
+    wide = np.random.default_rng(0).integers(30, 225, (16, 40, 3), dtype=np.uint8)
+    wide = cv2.resize(wide, (320, 64), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([wide[:, 4 * number : 4 * number + 64] for number in range(16)])
+    take = write_clip(tmp_path / "drift.mkv", frames, fps=FPS, pix_fmt="yuv444p")
+    slow = generator.retime(take, slow=4).frames
+    true = np.stack([wide[:, number : number + 64] for number in range(len(slow))]).astype(float)
+    inner = (slice(4, -4), slice(8, -8), slice(8, -8))
+    assert np.abs(slow[inner] - true[inner]).mean() < 4
+    changes = np.abs(np.diff(slow[inner].astype(float), axis=0)).mean((1, 2, 3))
+    assert changes.max() < 1.6 * changes.min()
+
+
+@pytest.fixture(scope="session")
+def loud(tmp_path_factory):
+    """A take whose sound begins with its second half."""
+    path = tmp_path_factory.mktemp("take") / "loud.mp4"
+    wave = 0.3 * np.sin(np.arange(2 * 48_000) * 0.1).astype(np.float32)
+    wave[:48_000] = 0
+    with VideoWriter(path, FPS, HEIGHT, WIDTH, sound=iter([np.stack([wave, wave])])) as writer:
+        writer.write(shaking(50, HEIGHT, WIDTH))
+    return path
+
+
+def loudness(path, count):
+    """Of a file's sound in so many equal parts of its length."""
+    samples = np.concatenate(list(read_sound(path)), 1)
+    return [float(np.sqrt(np.mean(part**2))) for part in np.array_split(samples, count, 1)]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".mov"])
+def test_a_takes_sound_is_kept_where_its_frames_are(generator, loud, tmp_path, ending):
+    longer = generator.extend(loud, 1.0, **QUICK).save(tmp_path / f"longer{ending}")
+    assert loudness(longer, 2) == pytest.approx([0, 0.21], abs=0.02)  # it ends with the take
+    earlier = generator.extend(loud, 2.0, backwards=True, **QUICK).save(tmp_path / f"earlier{ending}")
+    assert loudness(earlier, 4) == pytest.approx([0, 0, 0, 0.21], abs=0.02)
+
+
+def test_what_cannot_have_its_sound_is_silent_and_says_so(generator, loud, tmp_path, capsys):
+    made = generator.loop(loud, 0.4, **QUICK).save(tmp_path / "loop.mp4")
+    assert "note: loop is silent: the sound of loud.mp4" in capsys.readouterr().err
+    assert not probe(made).has_audio
+    generator.extend(loud, 0.2, **QUICK).save(tmp_path / "longer.gif")
+    assert "sound" in capsys.readouterr().err
+
+
 TASKS = {
     "extend": lambda generator, take, second, **options: generator.extend(take, 0.4, **options),
     "backwards": lambda generator, take, second, **options: generator.extend(
@@ -94,6 +233,8 @@ TASKS = {
     ),
     "inbetween": lambda generator, take, second, **options: generator.inbetween(take, second, 0.6, **options),
     "loop": lambda generator, take, second, **options: generator.loop(take, 0.6, **options),
+    "vary": lambda generator, take, second, **options: generator.vary(take, 0.7, **options),
+    "repaint": lambda generator, take, second, **options: generator.repaint(take, second, **options),
 }
 
 

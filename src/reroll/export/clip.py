@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from reroll.errors import UsageError
 from reroll.export.formats import choose, open_output
-from reroll.export.media import checked_frames, exact_rate, video_data_uri
+from reroll.export.media import Sound, checked_frames, exact_rate, video_data_uri
 
 HTML_WIDTH = 512  # 64-pixel clips are shown this wide in a notebook
 LONGEST_IN_MEMORY_BYTES = 2 << 30
@@ -32,10 +33,11 @@ class Clip:
         size: tuple[int, int] | None = None,
         count: int | None = None,
         takes: Sequence[Path] = (),
+        sound: Callable[[], Sound] | None = None,
     ) -> None:
         """`size` (height, width) and, where it is known, `count` are needed of frames that are still to be made;
-        `takes` are files that it is made from, which it must not replace."""
-        self.fps, self.record, self.takes = fps, record or {}, tuple(takes)
+        `takes` are files that it is made from, which it must not replace; `sound` begins its sound anew."""
+        self.fps, self.record, self.takes, self.sound = fps, record or {}, tuple(takes), sound
         self._count = count
         if callable(frames):
             assert size is not None
@@ -72,7 +74,11 @@ class Clip:
         chosen = choose(path, format)
         if path.exists() and any(take.exists() and path.samefile(take) for take in self.takes):
             raise UsageError(f"-o {path}: that is the take itself, which would be lost; choose another name.")
-        with open_output(path, chosen, self.fps, self.height, self.width, self.record) as writer:
+        sound = self.sound() if self.sound is not None and chosen.has_sound else None
+        if self.sound is not None and sound is None:
+            note = f"note: {path.name} is silent: {chosen.name} holds no sound."
+            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
+        with open_output(path, chosen, self.fps, self.height, self.width, self.record, sound) as writer:
             for chunk in self.chunks():
                 writer.write(chunk)
         return path

@@ -29,6 +29,7 @@ from reroll.export.media import (
     PRORES,
     VP9,
     Codec,
+    Sound,
     VideoWriter,
     atomic_folder,
     atomic_path,
@@ -57,6 +58,11 @@ class Format:
     by: Codec | Encode
     fastest: int = 1000
     """Frames a second: a GIF counts in hundredths, and players take a hundredth for a tenth."""
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether it is a video, which may have sound."""
+        return isinstance(self.by, Codec)
 
 
 FORMATS = {
@@ -159,16 +165,17 @@ class CollectingWriter:
 @contextmanager
 def open_output(
     path: Path | str, chosen: Format, fps: float | Fraction, height: int, width: int,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None, sound: Sound | None = None,
 ) -> Iterator[Writer]:  # fmt: skip
-    """A writer in the format chosen; when its block ends without an error the output is there, and its sidecar."""
+    """A writer in the format chosen; when its block ends without an error the output is there, and its sidecar. Formats
+    that are no videos have no sound."""
     path, held = Path(path), dict(record or {})
     if exact_rate(fps) > chosen.fastest:
         raise UsageError(
             f"{path}: {chosen.name} shows at most {chosen.fastest} frames a second, not {float(fps):g}; give --fps."
         )
     if isinstance(chosen.by, Codec):
-        writer: Any = VideoWriter(path, fps, height, width, held, chosen.by)
+        writer: Any = VideoWriter(path, fps, height, width, held, chosen.by, sound)
     else:
         place = atomic_path if chosen.ending else atomic_folder
         writer = CollectingWriter(chosen.by, place, path, fps, height, width, held)

@@ -30,6 +30,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -42,11 +43,13 @@ NTSC_TOLERANCE = 0.005  # 23.976, 23.98 and 29.97 are spellings of 24000/1001 an
 
 @dataclass(frozen=True)
 class Codec:
-    """How a video is written: FFmpeg's names of container, encoder and pixel format, and the options of both."""
+    """How a video is written: FFmpeg's names of container, encoder, pixel format and the encoder of its sound, and the
+    options of encoder and container."""
 
     container: str
     encoder: str
     pixels: str
+    sound: str
     options: Mapping[str, str]
     container_options: Mapping[str, str]
 
@@ -54,15 +57,17 @@ class Codec:
 FASTSTART = {"movflags": "+faststart"}
 # Visually lossless: small frames need it more than large ones. x264's mbtree made different files of the same small
 # frames.
-H264 = Codec("mp4", "libx264", "yuv420p", {"crf": "16", "mbtree": "0"}, FASTSTART)
+H264 = Codec("mp4", "libx264", "yuv420p", "aac", {"crf": "16", "mbtree": "0"}, FASTSTART)
 VP9 = Codec(
-    "webm",
-    "libvpx-vp9",
-    "yuv420p",
-    {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2"},
-    {"fflags": "+bitexact"},
+    "webm", "libvpx-vp9", "yuv420p", "libopus",
+    {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2"}, {"fflags": "+bitexact"},
+)  # fmt: skip
+PRORES = Codec(
+    "mov", "prores_ks", "yuv444p10le", "pcm_s16le", {"profile": "4444", "vendor": "apl0"}, FASTSTART
 )
-PRORES = Codec("mov", "prores_ks", "yuv444p10le", {"profile": "4444", "vendor": "apl0"}, FASTSTART)
+SOUND_RATE = 48_000
+Sound = Iterator[NDArray[np.float32]]
+"""Stereo samples `2 N` in [-1, 1] in pieces, `SOUND_RATE` a second, from the first frame on."""
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:
@@ -164,8 +169,10 @@ class VideoWriter:
         width: int,
         metadata: Mapping[str, Any] | None = None,
         codec: Codec = H264,
+        sound: Sound | None = None,
     ) -> None:
         self.path, self.codec = Path(path), codec
+        self._sound, self._samples = sound, 0
         self.rate = exact_rate(fps)
         if height < 2 or width < 2 or height % 2 or width % 2:
             raise UsageError(f"{self.path}: a video needs an even height and width, not {height}×{width}")
@@ -188,6 +195,10 @@ class VideoWriter:
             if self._comment:
                 self._container.metadata["comment"] = self._comment
             self._stream = self._open_stream()
+            if self._sound is not None:
+                stream = self._container.add_stream(self.codec.sound, rate=SOUND_RATE, layout="stereo")
+                assert isinstance(stream, AudioStream)
+                self._sound_stream = stream
             self._resources = resources.pop_all()
         return self
 
@@ -214,6 +225,20 @@ class VideoWriter:
         for image in frames:
             self._container.mux(self._stream.encode(self._to_yuv(image)))
             self.frame_count += 1
+            self._write_sound()
+
+    def _write_sound(self) -> None:
+        """Sound up to the end of the last frame."""
+        until = int(self.frame_count * SOUND_RATE / self.rate)
+        while self._sound is not None and self._samples < until:
+            piece = next(self._sound, None)
+            if piece is None:
+                self._sound = None
+                return
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
+            self._samples += piece.shape[1]
+            self._container.mux(self._sound_stream.encode(frame))
 
     def _to_yuv(self, image: NDArray[np.uint8]) -> av.VideoFrame:
         """One RGB image as a BT.709 limited-range frame with its timestamp."""
@@ -246,6 +271,8 @@ class VideoWriter:
         if not self.frame_count:
             raise RerollError(f"{self.path}: no frames were given, so there is no video to write")
         self._container.mux(self._stream.encode())
+        if self._samples:
+            self._container.mux(self._sound_stream.encode())
 
 
 def write_video(

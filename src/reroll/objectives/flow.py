@@ -157,11 +157,21 @@ def guided(
     """
     velocity: Tensor = prior(x, levels, times, labels, content)
     led = velocity
-    if guidance != 1.0 and not (content is None and bool((labels < 0).all())):
-        led = led + (guidance - 1) * (velocity - prior(x, levels, times, torch.full_like(labels, -1), None))
+    none = without_labels(labels)
+    if guidance != 1.0 and not (content is None and bool((labels == none).all())):
+        led = led + (guidance - 1) * (velocity - prior(x, levels, times, none, None))
     if early is not None and sharpness > 0:
         led = led + sharpness * (velocity - early(x, levels, times, labels, content))
     return led
+
+
+def without_labels(labels: Tensor) -> Tensor:
+    """No label for as many windows: of labels `B`, or of shares `B L+1`."""
+    none = torch.full_like(labels, -1)
+    if labels.is_floating_point():
+        none = torch.zeros_like(labels)
+        none[:, 0] = 1.0
+    return none
 
 
 def denoise(

@@ -7,6 +7,7 @@ whitened: mean 0 and variance 1 per channel over the footage.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -72,32 +73,44 @@ class Content(nn.Module):
         codes: Tensor = apart @ basis.T / basis[0].square().sum().clamp(min=1e-12)
         return codes
 
-    def draw(self, seed: int, label: int, temperature: float, generator: Generator) -> Tensor | None:
-        """The code `1 k` of a new clip: of a training window (with `label`, if it is not -1), and noise. None
-        when no window has the label.
+    def draw(
+        self, seed: int, labels: Sequence[tuple[int, float]], temperature: float, generator: Generator
+    ) -> Tensor | None:
+        """The code `1 k` of a new clip: of a training window (with one of `labels`, given with their shares; any if
+        there are none), and noise. None when no window has the label.
 
         Which window it is goes round the footage with the seed by the golden ratio (Weyl's sequence), so that a few
         seeds in a row show much of the footage, and in its own proportions: drawn at random, nine of twenty clips are
         missing from sixteen samples.
         """
-        fitting = self._fitting(label)
-        if not len(fitting):
-            return None
         step, whole = GOLDEN
         place = (seed * step + whole // 2) % whole
+        if len(labels) > 1:  # a label's share of the way round belongs to its windows
+            rest = place / whole
+            chosen = next((each for each, share in labels if (rest := rest - share) < 0), labels[-1][0])
+            share = dict(labels)[chosen]
+            labels, place = [(chosen, 1.0)], min(whole - 1, max(0, round((1 + rest / share) * whole)))
+        fitting = self._fitting(labels)
+        if not len(fitting):
+            return None
         return self._near(fitting[place * len(fitting) // whole], temperature, generator)
 
     def draw_near(
-        self, code: Tensor, label: int, temperature: float, generator: Generator, nearest: int
+        self,
+        code: Tensor,
+        labels: Sequence[tuple[int, float]],
+        temperature: float,
+        generator: Generator,
+        nearest: int,
     ) -> Tensor:
-        """The code `1 k` of another window: of one of so many training windows `nearest` to `code`, with the label (-1:
-        any) where there are such.
+        """The code `1 k` of another window: of one of so many training windows `nearest` to `code`, with one of the
+        labels (any if there are none) where there are such.
 
         They are of the shot that `code` is nearest to, or no farther than half of the windows of that shot are: a shot
         that has few windows would else go over to what another one shows.
         """
         far = (self.codes - code).square().sum(1).cpu()
-        fitting = self._fitting(label)
+        fitting = self._fitting(labels)
         fitting = fitting if len(fitting) else torch.arange(CONTENT_WINDOWS)
         shots, away = self.shots.cpu()[fitting], far[fitting]
         of_shot = shots == shots[away.argmin()]
@@ -106,9 +119,11 @@ class Content(nn.Module):
         chosen = nearest_ones[int(torch.randint(len(nearest_ones), (1,), generator=generator))]
         return self._near(chosen, temperature, generator)
 
-    def _fitting(self, label: int) -> Tensor:
-        """The numbers of the training windows with a label (-1: of all)."""
-        return torch.arange(CONTENT_WINDOWS) if label < 0 else (self.labels.cpu() == label).nonzero()[:, 0]
+    def _fitting(self, labels: Sequence[tuple[int, float]]) -> Tensor:
+        """The numbers of the training windows with one of the labels (of all if there are none)."""
+        if not labels:
+            return torch.arange(CONTENT_WINDOWS)
+        return torch.isin(self.labels.cpu(), torch.tensor([label for label, _ in labels])).nonzero()[:, 0]
 
     def _near(self, window: Tensor, temperature: float, generator: Generator) -> Tensor:
         """The code `1 k` of a training window, and noise."""

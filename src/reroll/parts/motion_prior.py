@@ -6,7 +6,8 @@ positions, Su et al. 2021, whose time axis is seconds and not indices). It predi
 (Liu et al. 2023), `noise - latents`. With an Encoder (`content`) every frame is shown what windows contain, and what is
 given in them (`from_given`).
 
-In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none).
+In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none),
+or shares of no label and of each: `B L+1`.
 Out: velocity `B T Z h w`.
 """
 
@@ -199,5 +200,7 @@ class MotionPrior(nn.Module):
         level = flat.sum(1) / (flat > 0).sum(1).clamp(min=1)
         by_level = self.level(fourier(level, 16, 4.0, 0.05))
         by_gap = self.gap(fourier(time_step(times).log2(), 8, 32.0, 3.0))
-        condition: Tensor = by_level + by_gap + self.label(labels + 1)
+        mixed = labels.is_floating_point()
+        heard = labels @ self.label.weight if mixed else self.label(labels + 1)
+        condition: Tensor = by_level + by_gap + heard
         return condition

@@ -111,7 +111,7 @@ def redraw(context: Context, real: Footage) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:
-    """Noise `B T Z h w` → latents, each frame by itself.
+    """Noise `B T Z h w` → latents, each frame by itself; labels `B`, or shares of them in each frame `B T L+1`.
 
     At level 1 the velocity is `noise - latents`; its negative without the noise is taken for the latents, so that an
     untrained generator begins with a plain picture and not with one of noise that it has to learn to cancel.
@@ -120,5 +120,6 @@ def one_step(model: VideoModel, noise: Tensor, labels: Tensor) -> Tensor:
     each = noise.flatten(0, 1)[:, None]
     levels = torch.ones(batch * frames, 1, rows // 2, columns // 2, device=noise.device)
     times = torch.zeros(batch * frames, 1, device=noise.device)
-    velocity = model.motion_prior(each, levels, times, labels.repeat_interleave(frames))
+    heard = labels.flatten(0, 1) if labels.is_floating_point() else labels.repeat_interleave(frames)
+    velocity = model.motion_prior(each, levels, times, heard)
     return (-velocity).unflatten(0, (batch, frames))[:, :, 0]

@@ -4,6 +4,8 @@ Flow is DIS (Kroeger et al. 2016), there and back. The flow to a time between is
 frames, warped by it, are blended as in Super SloMo (Jiang et al. 2018, section 3.1), without its networks.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -12,13 +14,17 @@ FLOW_SHORT_SIDE = 128  # pixels; DIS works at half of it
 
 def morph(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
     """From one uint8 frame `H W 3` to another in so many steps: the frames between, `steps-1 H W 3`."""
+    return morph_at(one, other, [step / steps for step in range(1, steps)])
+
+
+def morph_at(one: np.ndarray, other: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """The frames that lie at `shares` (0 to 1) of the way from one uint8 frame `H W 3` to another: `N H W 3`."""
     there, back = flow(one, other), flow(other, one)
-    between = np.empty((steps - 1, *one.shape), np.uint8)
-    for step in range(1, steps):
-        share = step / steps
+    between = np.empty((len(shares), *one.shape), np.uint8)
+    for number, share in enumerate(shares):
         of_one = warp(one, share**2 * back - (1 - share) * share * there)
         of_other = warp(other, (1 - share) ** 2 * there - share * (1 - share) * back)
-        between[step - 1] = ((1 - share) * of_one + share * of_other).clip(0, 255).round()
+        between[number] = ((1 - share) * of_one + share * of_other).clip(0, 255).round()
     return between
 
 

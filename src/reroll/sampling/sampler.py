@@ -27,6 +27,7 @@ from reroll.parts.motion_prior import PATCH
 from reroll.parts.noise import motion_noise
 from reroll.recipes.gan import one_step
 from reroll.sampling.bridging import Keyframe, closing, join, keyframes
+from reroll.sampling.labels import Labels, Mixture, weights
 from reroll.sampling.morph import morph
 from reroll.training.engine import Engine
 
@@ -43,12 +44,16 @@ class SampleSettings:
     frames: int
     fps: float
     seed: int = 0
-    label: int = -1
+    labels: Labels = Labels()  # noqa: RUF009 (frozen)
     denoise_steps: int = SampleOptions.denoise_steps
     temperature: float = SampleOptions.temperature
     guidance: float = SampleOptions.guidance
     sharpness: float = SampleOptions.sharpness
     loop: bool = False
+
+    def at(self, seconds: float) -> "SampleSettings":
+        """With the labels that hold at that time."""
+        return self if len(self.labels.changes) == 1 else replace(self, labels=self.labels.held(seconds))
 
 
 class Sampler:
@@ -120,7 +125,8 @@ class Sampler:
             left -= 1
         while left > 0:
             ends = [next(keys) for _ in range(stride)]
-            fine, past = self.between(past, [start, *ends], spacing, settings, generator)
+            now = settings.at((settings.frames - left) / settings.fps)
+            fine, past = self.between(past, [start, *ends], spacing, now, generator)
             yield fine[:, :left]
             left -= fine.shape[1]
             start = ends[-1]
@@ -148,29 +154,38 @@ class Sampler:
         """
         content = self.model.content
         assert content is not None
+        whole, step = settings, float(times[1])
+        settings, number = whole.at(0.0), 0  # of the next keyframe
         if at := known.shape[1]:
             code = None
             window = self._denoise(known, self.window_frames - at, times, settings, generator, None)
         else:
-            code = content.draw(settings.seed, settings.label, settings.temperature, generator)
+            code = content.draw(settings.seed, settings.labels.at(0.0), settings.temperature, generator)
             window = self._beginning(times, settings, generator, code)
         if code is None:
             code = content.encode(window)
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
-            earliest = max(half, at + first)
+            earliest, change = max(half, at + first), whole.labels.next_change(number * step)
+            due = at + (change / step - number)  # the window's keyframe from which on other labels hold
+            if changing := due < self.window_frames - 1:
+                earliest, settings = max(at + 1, math.ceil(due)), whole.at(change)
             yield from keyframes(window[:, at:earliest])
             beginnings = self.windows_near(code, times, settings, generator)
             found = join(window[0], beginnings, at, earliest, first)
             if found is None:
                 yield from keyframes(window[:, earliest:])
+                number += self.window_frames - at
                 new = self.window_frames - half
                 window, at = self._denoise(window[:, -half:], new, times, settings, generator, None), half
                 continue
             yield from keyframes(window[:, earliest : found.leave + 1])
             following, enter = beginnings[found.following :][:1], found.enter
             yield from self.bridge(window[:, found.leave, None], following[:, enter, None], found.between)
+            number += found.leave + 1 - at + found.between
             window, at = following, enter
+            if changing:
+                code = content.encode(window)
 
     def windows_near(
         self, code: Tensor, times: Tensor, settings: SampleSettings, generator: Generator
@@ -179,7 +194,7 @@ class Sampler:
         content = self.model.content
         assert content is not None
         near = [
-            content.draw_near(code, settings.label, settings.temperature, generator, nearest)
+            content.draw_near(code, settings.labels.at(0.0), settings.temperature, generator, nearest)
             for nearest in NEAREST
         ]
         return self._beginning(times, settings, generator, torch.cat(near))
@@ -281,14 +296,17 @@ class Sampler:
         steps: int,
         content: Tensor | None = None,
     ) -> Tensor:
-        """Denoise the frames of `B T Z h w`, each from its `highest` level (`T`; 0: given, 1: nothing is known)."""
+        """Denoise the frames of `B T Z h w`, each from its `highest` level (0: given, 1: nothing is known): `T`, or of
+        each token, `T h/2 w/2`."""
         rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
+        if highest.dim() == 1:
+            highest = highest[:, None, None].expand(-1, rows, columns)
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         with self.engine.autocast():
             return denoise(
                 self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
-                self._to(torch.full((len(known),), settings.label)), steps=steps, known=known,
-                highest=self._to(highest)[None, :, None, None].expand(len(known), -1, rows, columns),
+                self._heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known,
+                highest=self._to(highest).expand(len(known), -1, rows, columns),
                 guidance=settings.guidance, content=content, early=self.model.early_prior,
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,
@@ -325,13 +343,28 @@ class Sampler:
     def _from_noise(self, settings: SampleSettings) -> Iterator[Tensor]:
         """Latents of a clip, or of a loop, frame by frame from noise known at every time."""
         period = settings.frames / settings.fps if settings.loop else None
-        label = self._to(torch.tensor([settings.label]))
         for start in range(0, settings.frames, CHUNK_FRAMES):
             times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
             noise = motion_noise(times, self.model.latent_shape, generator_of(settings.seed), period)
             with self.engine.autocast():
-                latents = one_step(self.model, self._to(noise)[None] * settings.temperature, label)
-            yield latents
+                yield one_step(
+                    self.model, self._to(noise)[None] * settings.temperature, self._faded(settings, times)
+                )
+
+    def _faded(self, settings: SampleSettings, times: Tensor) -> Tensor:
+        """Shares of labels `1 T L+1` at times: each change fades in over a second around it."""
+        shares = []
+        for time in times.tolist():
+            around = [
+                self._heard(settings.labels.at(max(0.0, time + shift)))
+                for shift in torch.linspace(-0.5, 0.5, 9).tolist()
+            ]
+            shares.append(torch.cat(around).mean(0))
+        return torch.stack(shares)[None]
+
+    def _heard(self, mixture: Mixture) -> Tensor:
+        """Shares of labels `1 L+1`, as the MotionPrior is told them."""
+        return self._to(weights(mixture, len(self.model.config.labels)))[None]
 
     # Frames
 

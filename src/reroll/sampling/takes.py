@@ -6,7 +6,7 @@ on, without a jump where the model takes over.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -19,6 +19,7 @@ from torch import Tensor
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
 from reroll.footage.shots import usual_gap
+from reroll.footage.sound import CHANNELS, RATE, read_sound
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler, SampleSettings
 from reroll.sampling.timeline import frames_before, frames_between
@@ -46,6 +47,18 @@ class Take:
     def is_picture(self) -> bool:
         """Whether it has one frame and no rate."""
         return self.about.is_picture
+
+    def sound(self, silence_seconds: float = 0.0) -> Callable[[], Iterator[np.ndarray]] | None:
+        """What begins its sound anew, after so much silence; None if it has none."""
+        if self.is_picture or not self.about.has_audio:
+            return None
+
+        def begin() -> Iterator[np.ndarray]:
+            if count := round(silence_seconds * RATE):
+                yield np.zeros((CHANNELS, count), np.float32)
+            yield from read_sound(self.path)
+
+        return begin
 
     @cached_property
     def sha256(self) -> str:

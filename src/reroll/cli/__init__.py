@@ -1,0 +1,67 @@
+"""The `reroll` command: one verb a function, each a thin face of `reroll.api`.
+
+Errors of ours become one line and their exit code; Ctrl-C during training saves first.
+"""
+
+import io
+import signal
+import sys
+from types import FrameType
+
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+
+from reroll.cli import study, tasks  # noqa: F401 (their verbs)
+from reroll.cli.app import app, parse_seeds
+from reroll.errors import RerollError, SpaceError
+
+__all__ = ["app", "main", "parse_seeds"]
+
+
+def main() -> None:
+    """Entry point: run, and turn errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that is not UTF-8 shows \xe4 for an ä
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(str(error).strip().splitlines()[0], 2)
+    except RerollError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt as stop:
+        _fail("stopped.", 128 + int(*stop.args or [signal.SIGINT]))
+    except ImportError as error:
+        if (error.name or "").startswith("reroll"):
+            raise
+        _fail(f"a package is missing or does not load ({error}); in a clone of reroll: pip install .", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        _fail(
+            "the memory does not suffice; end other programs, or ask for less at a time.",
+            SpaceError.exit_code,
+        )
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from reroll.training.engine import out_of_memory
+
+    return out_of_memory(error)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends as Ctrl-C does, whatever was begun being tidied up."""
+    raise KeyboardInterrupt(number)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    Console(stderr=True).print(f"reroll: {line}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

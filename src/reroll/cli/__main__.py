@@ -1,0 +1,5 @@
+"""`python -m reroll.cli`."""
+
+from reroll.cli import main
+
+main()

@@ -1,0 +1,105 @@
+"""The command itself, and what its verbs share.
+
+Nothing here or in the files of the verbs imports what takes seconds (torch, decoders) before a verb is run: help is
+quick, and Ctrl-C meanwhile is one line, too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, ArgumentCollection, Group, Parameter
+
+from reroll.config import SampleOptions
+from reroll.errors import UsageError
+
+if TYPE_CHECKING:
+    from reroll.api import Generator
+    from reroll.export.clip import Clip
+
+
+def _refuse_fractions(arguments: ArgumentCollection) -> None:
+    """Whole numbers are typed as such: cyclopts would round `--steps 5.5`."""
+    for argument in arguments:
+        for token in argument.tokens:
+            if isinstance(argument.value, int) and "." in token.value:
+                raise UsageError(f"{argument.name} {token.value}: give a whole number.")
+
+
+app = App(
+    name="reroll",
+    help="Train a video generator on your own footage, with a GAN, a VAE or both, and roll it again.",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+    group_parameters=Group("Parameters", validator=_refuse_fractions),
+)
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Sampling = Annotated[SampleOptions, Parameter(name="*")]
+Paths = Annotated[list[Path], Parameter(consume_multiple=True)]
+
+
+@dataclass(frozen=True)
+class MakeOptions:
+    """Where and how outputs are written, and what makes them; the options that all tasks share.
+
+    Args:
+        output: A file for a single output, whose ending says the format; without one a folder.
+        format: mp4, webm, prores, gif, apng, webp, png (a folder of frames), sprite (a sheet, and its JSON for game
+            engines) or sheet (of twenty frames, to look at).
+        seed: A number, or a range such as 0-31.
+        count: How many, from the first seed on.
+        device: auto, cpu, cuda or mps.
+        threads: CPU threads; one per core by default.
+    """
+
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("out")
+    format: str | None = None
+    seed: str = "0"
+    count: int = 1
+    device: str = "auto"
+    threads: int | None = None
+
+    def seeds(self) -> list[int]:
+        """Of the outputs, one each."""
+        return parse_seeds(self.seed, self.count)
+
+    def load(self, run: Path) -> "Generator":
+        """The run, ready to sample from; UsageError if its clips could not be written."""
+        import reroll
+        from reroll.export.formats import choose, is_folder
+
+        choose(self.output, self.format)
+        if not is_folder(self.output) and len(self.seeds()) > 1:
+            raise UsageError(
+                f"-o {self.output} is one file, and {len(self.seeds())} clips were asked for; give a folder."
+            )
+        return reroll.load(run, device=self.device, threads=self.threads)
+
+    def save(self, name: str, clips: Iterable[tuple[int, "Clip"]]) -> None:
+        """Write the clips of seeds, in a folder under names that begin with `name`, and print where each is."""
+        from reroll.export.formats import choose, is_folder
+
+        chosen, folder = choose(self.output, self.format), is_folder(self.output)
+        for seed, clip in clips:
+            path = self.output / f"{name}-{seed:05d}{chosen.ending}" if folder else self.output
+            print(clip.save(path, chosen.name))
+
+
+Making = Annotated[MakeOptions, Parameter(name="*")]
+
+
+def parse_seeds(text: str, count: int) -> list[int]:
+    """`3` and a count of 4 → 3, 4, 5, 6; `0-31` → 0 to 31. UsageError otherwise."""
+    first, dash, last = text.partition("-")
+    if count < 1:
+        raise UsageError(f"--count {count}: give at least 1.")
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        raise UsageError(f"--seed {text}: give a number, or a range such as 0-31.")
+    if not dash:
+        return list(range(int(first), int(first) + count))
+    if count != 1:
+        raise UsageError("--seed with a range and --count exclude each other; give one.")
+    if int(last) < int(first):
+        raise UsageError(f"--seed {text}: the range runs backwards.")
+    return list(range(int(first), int(last) + 1))

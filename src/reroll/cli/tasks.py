@@ -1,0 +1,203 @@
+"""The verbs that make video with a trained run: the run comes first, then footage."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+import reroll
+from reroll.cli.app import MakeOptions, Making, Sampling, app
+from reroll.config import SampleOptions
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    seconds: float = 5.0,
+    loop: bool = False,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """New clips, any length.
+
+    Args:
+        run: The run's folder.
+        seconds: Length of each clip.
+        loop: A closed clip that plays round and round.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    name = f"{run.resolve().name}-{'loop' if loop else 'sample'}"
+    clips = ((seed, generator.sample(seconds, seed=seed, loop=loop, **asdict(options))) for seed in seeds)
+    making.save(name, clips)
+
+
+@app.command
+def extend(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    seconds: float = 5.0,
+    backwards: bool = False,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """A take, or a picture, that goes on.
+
+    Args:
+        run: The run's folder.
+        take: A video or a picture; it is brought to the run's size, cropped in the middle if its shape is another.
+        seconds: How much is added.
+        backwards: Added before the take, and leads to it.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = (
+        (seed, generator.extend(take, seconds, backwards=backwards, seed=seed, **asdict(options)))
+        for seed in seeds
+    )
+    making.save(f"{take.stem}-longer", clips)
+
+
+@app.command
+def inbetween(
+    run: Path,
+    first: Path,
+    second: Path,
+    /,
+    *,
+    seconds: float = 2.0,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """Two takes, or pictures, and new frames that lead from one to the other.
+
+    Args:
+        run: The run's folder.
+        first: A video or a picture, as of `extend`.
+        second: Another.
+        seconds: How much lies between.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = (
+        (seed, generator.inbetween(first, second, seconds, seed=seed, **asdict(options))) for seed in seeds
+    )
+    making.save(f"{first.stem}-{second.stem}", clips)
+
+
+@app.command
+def loop(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    seconds: float = 2.0,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """A take that plays round and round: new frames lead from its end to its beginning.
+
+    Args:
+        run: The run's folder.
+        take: A video, as of `extend`.
+        seconds: How much is added.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = ((seed, generator.loop(take, seconds, seed=seed, **asdict(options))) for seed in seeds)
+    making.save(f"{take.stem}-loop", clips)
+
+
+@app.command
+def retime(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    fps: float | None = None,
+    slow: float = 1.0,
+    making: Making = MakeOptions(),  # noqa: B008
+) -> None:
+    """A take at another frame rate, or in slow motion, at its own size.
+
+    Args:
+        run: The run's folder.
+        take: A video.
+        fps: Frames a second; by default the take's.
+        slow: How many times as long it takes; 4 is slow motion.
+    """
+    generator = making.load(run)
+    making.save(f"{take.stem}-retimed", [(0, generator.retime(take, fps=fps, slow=slow))])
+
+
+@app.command
+def vary(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    strength: float = 0.4,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """A take as it might have been.
+
+    Args:
+        run: The run's folder.
+        take: A video, as of `extend`.
+        strength: How far from the take: 0 is the take itself, 1 a new clip of what is in it.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = ((seed, generator.vary(take, strength, seed=seed, **asdict(options))) for seed in seeds)
+    making.save(f"{take.stem}-varied", clips)
+
+
+@app.command
+def repaint(
+    run: Path,
+    take: Path,
+    /,
+    *,
+    mask: Path,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """A take with a region painted anew; all else stays as it is, at the take's own size.
+
+    Args:
+        run: The run's folder.
+        take: A video.
+        mask: A picture or a video of the take's shape, white where it is painted.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = ((seed, generator.repaint(take, mask, seed=seed, **asdict(options))) for seed in seeds)
+    making.save(f"{take.stem}-repainted", clips)
+
+
+@app.command
+def again(
+    made: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    format: str | None = None,
+    run: Path | None = None,
+    take: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    device: str | None = None,
+) -> None:
+    """An output made again, frame for frame, from the record in it.
+
+    Args:
+        made: A file that reroll sampled, or a folder of its frames.
+        output: The file; by default beside the first one, with "-again" in its name.
+        format: As of `sample`; by default that of the first one.
+        run: The run's folder, if it is not where it was.
+        take: The footage it was made from, if that is not where it was.
+        device: auto, cpu, cuda or mps; by default the one it was made on.
+    """
+    from reroll.export.formats import choose, format_of
+
+    path = output or made.with_name(f"{made.stem}-again{made.suffix}")
+    chosen = choose(path, format or (None if output else format_of(made)))
+    print(reroll.again(made, run=run, takes=take or [], device=device).save(path, chosen.name))
