@@ -20,6 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 VIDEO, PICTURE = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".gif"}, {".png", ".jpg", ".jpeg"}
 STEPS = "8"
 TOY = {"--size": "32", "--steps": STEPS, "--denoise-steps": "2", "--samples": "3", "--device": "cpu"}
+ON_TAKES = "extend", "inbetween", "loop", "retime", "vary", "repaint"
 MOST = {"--seconds": 1.0, "--count": 2.0}
 
 
@@ -45,7 +46,7 @@ def options(words):
             named[waiting] = value if equals else None
         elif waiting in ("--compare", "--footage"):
             named[waiting] = [*(named[waiting] or []), word]
-        elif waiting is not None and waiting not in ("--loop", "--json"):
+        elif waiting is not None and waiting not in ("--loop", "--json", "--backwards"):
             named[waiting], waiting = word, None
         else:
             rest.append(word)
@@ -64,7 +65,7 @@ def shrink(verb, named, rest):
     if verb == "train":
         named = {name: value for name, value in named.items() if name not in ("--minutes", "--add-minutes")}
         named |= {"--size": "32", "--steps": STEPS, "--precision": "fp32", "--threads": "1"}
-    elif verb in ("sample", "extend"):
+    elif verb in ("sample", *ON_TAKES) and verb != "retime":
         named.setdefault("--denoise-steps", "2")
     elif verb in ("report", "evaluate"):
         named = {"--samples": "3", "--seconds": "2", "--long-seconds": "4"} | named
@@ -79,7 +80,7 @@ def prepare(place, verb, named, rest):
     """Make the footage a command names, and the run it starts from, unless an earlier command did."""
     runs, footage = {
         "sample": (rest[:1], []),
-        "extend": (rest[:1], rest[1:]),
+        **dict.fromkeys(ON_TAKES, (rest[:1], [*rest[1:], *([named["--mask"]] if "--mask" in named else [])])),
         "report": (rest[:1], []),
         "evaluate": (rest, named.get("--footage", [])),
     }.get(verb, ([], rest))
@@ -101,7 +102,9 @@ def make_footage(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in PICTURE:
-        write_picture(path, shaking(1, HEIGHT, WIDTH)[0])
+        picture = shaking(1, HEIGHT, WIDTH)[0]
+        picture[:10, :10] = 255  # it may be a mask
+        write_picture(path, picture)
     elif path.suffix.lower() in VIDEO:
         codec = {".gif": ("gif", "rgb8"), ".mpg": ("mpeg2video", "yuv420p"), ".webm": ("libvpx", "yuv420p")}
         codec_name, pix_fmt = codec.get(path.suffix.lower(), ("libx264", "yuv420p"))
