@@ -24,8 +24,10 @@ def test_exported_members():
         "evaluate",
         "inspect",
         "load",
+        "pack",
         "report",
         "train",
+        "whence",
     ]
     assert all(hasattr(reroll, name) for name in reroll.__all__)
     assert set(reroll.__all__) <= set(dir(reroll))
@@ -50,8 +52,8 @@ def test_members_of_a_generator_and_of_a_clip():
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
     assert verbs == {
-        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "repaint", "report", "retime",
-        "sample", "train", "vary",
+        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "pack", "repaint", "report", "retime",
+        "sample", "train", "vary", "whence",
     }  # fmt: skip
 
 

@@ -7,11 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reroll.api import Generator, again, evaluate, inspect, load, report, train
+    from reroll.api import Generator, again, evaluate, inspect, load, pack, report, train, whence
     from reroll.errors import RerollError
     from reroll.export.clip import Clip
 
-__all__ = ["Clip", "Generator", "RerollError", "again", "evaluate", "inspect", "load", "report", "train"]
+__all__ = [
+    "Clip",
+    "Generator",
+    "RerollError",
+    "again",
+    "evaluate",
+    "inspect",
+    "load",
+    "pack",
+    "report",
+    "train",
+    "whence",
+]
 
 _HOMES = {"Clip": "reroll.export.clip", "RerollError": "reroll.errors"}
 

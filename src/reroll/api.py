@@ -28,9 +28,13 @@ from reroll.evaluation.comparison import read_reports
 from reroll.evaluation.evaluate import judge_samples, reference_of, write_judgements
 from reroll.evaluation.judge import Judgement
 from reroll.evaluation.networks import load_i3d
+from reroll.export.bundle import ENDING, is_bundle, read_bundle
+from reroll.export.bundle import pack as _pack
 from reroll.export.clip import Clip
 from reroll.export.formats import read_record as read_output_record
 from reroll.export.media import Sound
+from reroll.export.provenance import Whence
+from reroll.export.provenance import whence as _whence
 from reroll.footage import Store, find_footage, ingest
 from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
@@ -106,7 +110,7 @@ def evaluate(
     asked = _judged(options)
     network = None if i3d is None else load_i3d(Path(i3d))
     paths = [Path(run) for run in runs]
-    records = [read_record(path) for path in paths if (path / "run.json").exists()]
+    records = [_record_of(path) for path in paths if _is_trained(path)]
     side = size or (records[0].config.size if records else 64)
     given = [footage] if isinstance(footage, str | Path) else list(footage)
     store = ingest(find_footage([Path(path) for path in given])[0], short_side=side, cache_dir=cache_dir())
@@ -116,7 +120,7 @@ def evaluate(
     judgements: dict[str, Judgement] = {}
     for path in paths:
         rebuilt = None
-        if (path / "run.json").exists():
+        if _is_trained(path):
             generator = load(path, threads=threads)
             made = draw(generator.sampler, fps, asked)
             if generator.record.model.encoder:
@@ -130,6 +134,15 @@ def evaluate(
     if output is not None:
         write_judgements(Path(output), judgements, [str(path) for path in given])
     return judgements
+
+
+def _is_trained(path: Path) -> bool:
+    """Whether it is a run or a bundle, and not video."""
+    return (path / "run.json").exists() or is_bundle(path)
+
+
+def _record_of(path: Path) -> RunRecord:
+    return read_bundle(path)[0] if is_bundle(path) else read_record(path)
 
 
 def _videos(path: Path, fps: float, frames: int, store: Store) -> np.ndarray:
@@ -234,6 +247,20 @@ def _size(
     return suggestion.size, found.footage
 
 
+def whence(path: str | Path) -> Whence:
+    """Where a file is from: who signed it and whether that verifies, what made it, from which footage. UsageError when
+    there is no such file."""
+    return _whence(Path(path))
+
+
+def pack(run: str | Path, output: str | Path) -> Path:
+    """Write a trained run as one file, which `load` takes, with its model card in the header; returns its path."""
+    path = Path(output)
+    if path.suffix != ENDING:
+        raise UsageError(f"-o {path}: give a name that ends in .reroll{ENDING}.")
+    return _pack(Path(run), path)
+
+
 def again(
     output: str | Path,
     *,
@@ -248,7 +275,7 @@ def again(
     """
     record = _output_record(Path(output))
     place = Path(run or record["run"])
-    if run is None and not (place / "run.json").exists():
+    if run is None and not (place / "run.json").exists() and not is_bundle(place):
         raise CheckpointError(
             f"{output}: the run {place} it was made with is not here; say where it is with --run."
         )
@@ -282,10 +309,14 @@ def _output_record(output: Path) -> dict[str, Any]:
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int | None = None) -> "Generator":
-    """A trained run, ready to sample from. CheckpointError when there is none, or none that could give samples yet."""
+    """A trained run, or a bundle that `pack` made of one, ready to sample from. CheckpointError when there is none, or
+    none that could give samples yet."""
     path = Path(run)
-    record = read_record(path)
-    model, step = load_model(path, record)
+    if is_bundle(path):
+        record, model, step = read_bundle(path)
+    else:
+        record = read_record(path)
+        model, step = load_model(path, record)
     engine = Engine.start(device, str(record.engine["precision"]), threads, record.config.seed)
     return Generator(path, record, step, Sampler(
         engine.setup(model), engine, key_gap_seconds=record.key_gap_seconds,
@@ -314,6 +345,12 @@ class Generator:
     def model_sha256(self) -> str:
         """Of the weights that samples are made with."""
         return weights_sha256(self.sampler.model)
+
+    @cached_property
+    def footage(self) -> dict[str, Any]:
+        """What the model was trained on, and whose it is: names and hashes, owner, licence."""
+        files = [{"name": Path(each.path).name, "sha256": each.sha256} for each in self.record.footage]
+        return {"owner": self.record.config.owner, "licence": self.record.config.licence, "files": files}
 
     def sample(self, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
         """One new clip of any length; options are those of `settings`."""
@@ -467,6 +504,10 @@ class Generator:
             "reroll": version("reroll"), "task": task, "run": str(self.run), "model_sha256": self.model_sha256,
             "step": self.step, "recipe": self.record.config.recipe, "micro_batch": 1,
             "precision": engine.precision, "threads": engine.threads, "device": engine.device.type,
+            "footage": {
+                "files": len(self.record.footage), "fingerprint": self.record.fingerprint,
+                "owner": self.record.config.owner, "licence": self.record.config.licence,
+            },
             "takes": [{"path": str(take.path), "sha256": take.sha256} for take in takes], "options": options,
         }  # fmt: skip
         size = size or (model.height, model.width)
@@ -474,7 +515,9 @@ class Generator:
             _say(
                 f"note: {task} is silent: the sound of {shown(heard[0].path.name)} would not fit what is new."
             )
-        return Clip(frames, settings.fps, record, size, count, [take.path for take in takes], sound)
+        return Clip(
+            frames, settings.fps, record, size, count, [take.path for take in takes], sound, self.footage
+        )
 
     def _take(self, task: str, path: str | Path) -> Take:
         """A take, with a note if it has to be cropped."""

@@ -66,6 +66,8 @@ class TrainingConfig(Frozen):
     threads: int | None = Field(default=None, gt=0)
     init: str | None = None
     like: str | None = None
+    owner: str | None = Field(default=None, max_length=1000)
+    licence: str | None = Field(default=None, max_length=1000)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from reroll.errors import UsageError
 if TYPE_CHECKING:
     from reroll.api import Generator
     from reroll.export.clip import Clip
+    from reroll.export.provenance import Identity
 
 
 def _refuse_fractions(arguments: ArgumentCollection) -> None:
@@ -49,6 +50,9 @@ class MakeOptions:
             engines) or sheet (of twenty frames, to look at).
         seed: A number, or a range such as 0-31.
         count: How many, from the first seed on.
+        sign: Put content credentials (C2PA) into the output: that it is made by a trained model, from whose footage.
+        certificate: PEM file of the certificate to sign with, and its chain; by default the one `doctor` makes.
+        key: PEM file of its private key.
         device: auto, cpu, cuda or mps.
         threads: CPU threads; one per core by default.
     """
@@ -57,6 +61,9 @@ class MakeOptions:
     format: str | None = None
     seed: str = "0"
     count: int = 1
+    sign: Annotated[bool, Parameter(negative=())] = False
+    certificate: Path | None = None
+    key: Path | None = None
     device: str = "auto"
     threads: int | None = None
 
@@ -64,12 +71,24 @@ class MakeOptions:
         """Of the outputs, one each."""
         return parse_seeds(self.seed, self.count)
 
+    def identity(self) -> "Identity | None":
+        """Who signs; UsageError if that cannot be."""
+        if not self.sign and self.certificate is None and self.key is None:
+            return None
+        from reroll.export.provenance import Identity
+        from reroll.training.machine import config_dir
+
+        found = Identity.find(self.certificate, self.key, config_dir())
+        found.check()
+        return found
+
     def load(self, run: Path) -> "Generator":
         """The run, ready to sample from; UsageError if its clips could not be written."""
         import reroll
         from reroll.export.formats import choose, is_folder
 
         choose(self.output, self.format)
+        self.identity()
         if not is_folder(self.output) and len(self.seeds()) > 1:
             raise UsageError(
                 f"-o {self.output} is one file, and {len(self.seeds())} clips were asked for; give a folder."
@@ -80,10 +99,10 @@ class MakeOptions:
         """Write the clips of seeds, in a folder under names that begin with `name`, and print where each is."""
         from reroll.export.formats import choose, is_folder
 
-        chosen, folder = choose(self.output, self.format), is_folder(self.output)
+        chosen, folder, identity = choose(self.output, self.format), is_folder(self.output), self.identity()
         for seed, clip in clips:
             path = self.output / f"{name}-{seed:05d}{chosen.ending}" if folder else self.output
-            print(clip.save(path, chosen.name))
+            print(clip.save(path, chosen.name, identity))
 
 
 Making = Annotated[MakeOptions, Parameter(name="*")]

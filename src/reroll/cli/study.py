@@ -19,6 +19,7 @@ from reroll.errors import UsageError
 if TYPE_CHECKING:
     from reroll.api import FootageReport
     from reroll.evaluation.judge import Judgement
+    from reroll.export.provenance import Whence
 
 Footage = Annotated[list[Path], Parameter(help="Files and folders in any mixture.")]
 Compared = Annotated[list[Path] | None, Parameter(consume_multiple=True)]
@@ -55,6 +56,8 @@ def train(
     add_minutes: float | None = None,
     init: Path | None = None,
     like: Path | None = None,
+    owner: str | None = None,
+    licence: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -73,13 +76,16 @@ def train(
         init: Start from this run's weights.
         like: Instead of minutes or steps, repeat this run's plan step by step on the same footage; with its options and
             on its machine the result is the same bit for bit.
+        owner: Whose the footage is: kept in the run, its bundles and signed outputs.
+        licence: Under which licence the footage is, likewise.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16; auto measures.
         threads: CPU threads; one per core by default.
     """
     record = reroll.train(
         footage, output, recipe=recipe, minutes=minutes, steps=steps, size=size, model=model, seed=seed,
-        add_minutes=add_minutes, init=init, like=like, device=device, precision=precision, threads=threads,
+        add_minutes=add_minutes, init=init, like=like, owner=owner, licence=licence, device=device,
+        precision=precision, threads=threads,
     )  # fmt: skip
     console = Console()
     console.print(f"{record.status}: {output}", highlight=False, markup=False)
@@ -141,12 +147,91 @@ def evaluate(
 
 
 @app.command
-def doctor(*, make_room: Annotated[Path, Parameter(name="--runs")] = Path()) -> None:
+def pack(
+    run: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+) -> None:
+    """A trained run as one file, to share: weights, settings and model card; every verb takes it for the run.
+
+    Args:
+        run: The run's folder.
+        output: The file, which ends in .safetensors; by default RUN.reroll.safetensors, here.
+    """
+    print(reroll.pack(run, output or Path(f"{run.resolve().name}.reroll.safetensors")))
+
+
+@app.command
+def whence(path: Path, /, *, json: bool = False) -> None:
+    """Where a file is from: who signed it and whether that verifies, what made it, from whose footage.
+
+    Args:
+        path: An output of reroll, or any other file.
+        json: Print JSON and nothing else.
+    """
+    found = reroll.whence(path)
+    if json:
+        print(dumps(asdict(found), indent=2))
+    else:
+        for line in _whence_lines(path, found):
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
+    if found.problem is not None:
+        sys.exit(1)
+
+
+def _whence_lines(path: Path, found: "Whence") -> list[str]:
+    """What a person wants to know of it."""
+    if found.signed_by is None:
+        lines = [f"{path}: not signed."]
+    elif found.problem is not None:
+        lines = [f"{path}: signed by {found.signed_by}, but it does not verify: {found.problem}."]
+    else:
+        trust = "" if found.trusted else "; the certificate is on no list of trusted ones"
+        lines = [f"{path}: signed by {found.signed_by}, and unchanged since{trust}."]
+    if found.source_type is not None:
+        lines.append(f"source type: {found.source_type.rpartition('/')[2]}")
+    record = found.record
+    if not record:
+        return [*lines, "No record of reroll is in it."]
+    options = record.get("options", {})
+    lines.append(
+        f"made by reroll {record.get('reroll')}: {record.get('task')}, seed {options.get('seed')}, run"
+        f" {record.get('run')} ({record.get('recipe')}, step {record.get('step')}, weights"
+        f" {str(record.get('model_sha256'))[:12]})"
+    )
+    footage = found.footage or record.get("footage", {})
+    count = footage.get("files", [])
+    lines.append(
+        f"trained on {_count(count if isinstance(count, int) else len(count), 'file')}; owner:"
+        f" {footage.get('owner') or 'not said'}; licence: {footage.get('licence') or 'not said'}"
+    )
+    if isinstance(count, list):
+        lines += [f"  {each['name']}  {each['sha256'][:12]}" for each in count]
+    lines += [f"from {take['path']}  {take['sha256'][:12]}" for take in record.get("takes", [])]
+    return lines
+
+
+@app.command
+def doctor(
+    *,
+    make_room: Annotated[Path, Parameter(name="--runs")] = Path(),
+    make_dev_cert: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
     """Torch build, cores, bf16, codecs, memory, disk: what is wrong and what to do.
 
     Args:
         make_room: Where runs will be written.
+        make_dev_cert: Make a certificate to try `--sign` with, and look at nothing.
     """
+    if make_dev_cert:
+        from reroll.export.provenance import make_development_identity
+        from reroll.training.machine import config_dir
+
+        made = make_development_identity(config_dir())
+        print(made.certificate)
+        print(made.key)
+        return
     from reroll.doctor import examine, exit_code, print_findings
 
     findings = examine(make_room)

@@ -12,6 +12,7 @@ from rich.console import Console
 from reroll.errors import UsageError
 from reroll.export.formats import choose, open_output
 from reroll.export.media import Sound, checked_frames, exact_rate, video_data_uri
+from reroll.export.provenance import Identity, sign
 
 HTML_WIDTH = 512  # 64-pixel clips are shown this wide in a notebook
 LONGEST_IN_MEMORY_BYTES = 2 << 30
@@ -34,9 +35,12 @@ class Clip:
         count: int | None = None,
         takes: Sequence[Path] = (),
         sound: Callable[[], Sound] | None = None,
+        footage: dict[str, Any] | None = None,
     ) -> None:
         """`size` (height, width) and, where it is known, `count` are needed of frames that are still to be made;
-        `takes` are files that it is made from, which it must not replace; `sound` begins its sound anew."""
+        `takes` are files that it is made from, which it must not replace; `sound` begins its sound anew; `footage` is
+        what the model that made it was trained on."""
+        self.footage = footage or {}
         self.fps, self.record, self.takes, self.sound = fps, record or {}, tuple(takes), sound
         self._count = count
         if callable(frames):
@@ -68,8 +72,9 @@ class Clip:
         """The frames in pieces `T H W 3`, made one after the other if they are not there already."""
         return iter([self._frames]) if self._make is None else self._make()
 
-    def save(self, path: Path | str, format: str | None = None) -> Path:
-        """Write a file that carries the record, in the format asked for or that of its ending; returns its path."""
+    def save(self, path: Path | str, format: str | None = None, identity: Identity | None = None) -> Path:
+        """Write a file that carries the record, in the format asked for or that of its ending, signed if there is an
+        `identity`; returns its path."""
         path = Path(path)
         chosen = choose(path, format)
         if path.exists() and any(take.exists() and path.samefile(take) for take in self.takes):
@@ -81,6 +86,8 @@ class Clip:
         with open_output(path, chosen, self.fps, self.height, self.width, self.record, sound) as writer:
             for chunk in self.chunks():
                 writer.write(chunk)
+        if identity is not None:
+            sign(path, self.record, self.footage, identity)
         return path
 
     def _check_memory(self, frames: int) -> None:

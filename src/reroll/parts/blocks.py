@@ -63,7 +63,9 @@ class TemporalMix(nn.Module):
 def initialise(module: nn.Module) -> None:
     """He initialisation for every convolution and linear layer that was not set to zero on purpose."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.abs().sum() > 0:
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.weight.is_meta:  # only its shape is wanted
+            continue
+        if layer.weight.abs().sum() > 0:
             nn.init.kaiming_normal_(layer.weight, a=SLOPE)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

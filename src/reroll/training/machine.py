@@ -89,6 +89,12 @@ def cache_dir() -> Path:
     return place.absolute()  # a run keeps where its footage lies, and may be asked from another folder
 
 
+def config_dir() -> Path:
+    """Where what is the user's own is kept: REROLL_CONFIG, or the platform's own place for settings."""
+    place = Path(os.environ.get("REROLL_CONFIG") or platformdirs.user_config_path("reroll", appauthor=False))
+    return place.absolute()
+
+
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed tensors instead of giving them back to the kernel and paying page faults again.
 

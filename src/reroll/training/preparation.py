@@ -31,7 +31,9 @@ PREVIEW_WINDOWS = 4
 def check_same(old: RunRecord, config: TrainingConfig) -> None:
     """UsageError naming the options that differ from those the run was started with. It may go on with other threads or
     on another device, which is said."""
-    ours, theirs = (each.model_dump(exclude={"threads", "device"}) for each in (config, old.config))
+    ours, theirs = (
+        each.model_dump(exclude={"threads", "device", "owner", "licence"}) for each in (config, old.config)
+    )
     differ = [f"--{key} {theirs[key]} there, {ours[key]} here" for key in theirs if ours[key] != theirs[key]]
     if differ:
         raise UsageError(
