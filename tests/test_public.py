@@ -22,6 +22,7 @@ def test_exported_members():
         "RerollError",
         "again",
         "evaluate",
+        "export_onnx",
         "inspect",
         "load",
         "pack",
@@ -52,8 +53,8 @@ def test_members_of_a_generator_and_of_a_clip():
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
     assert verbs == {
-        "again", "doctor", "evaluate", "extend", "inbetween", "inspect", "loop", "pack", "repaint", "report", "retime",
-        "sample", "train", "vary", "whence",
+        "again", "doctor", "evaluate", "export", "extend", "inbetween", "inspect", "loop", "pack", "repaint",
+        "report", "retime", "sample", "train", "vary", "whence",
     }  # fmt: skip
 
 

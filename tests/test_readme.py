@@ -46,7 +46,7 @@ def options(words):
             named[waiting] = value if equals else None
         elif waiting in ("--compare", "--footage"):
             named[waiting] = [*(named[waiting] or []), word]
-        elif waiting is not None and waiting not in ("--loop", "--json", "--backwards"):
+        elif waiting is not None and waiting not in ("--loop", "--json", "--backwards", "--onnx"):
             named[waiting], waiting = word, None
         else:
             rest.append(word)
@@ -81,7 +81,7 @@ def prepare(place, verb, named, rest):
     runs, footage = {
         "sample": (rest[:1], []),
         **dict.fromkeys(ON_TAKES, (rest[:1], [*rest[1:], *([named["--mask"]] if "--mask" in named else [])])),
-        "report": (rest[:1], []),
+        **dict.fromkeys(("report", "pack", "export"), (rest[:1], [])),
         "evaluate": (rest, named.get("--footage", [])),
     }.get(verb, ([], rest))
     for name in footage:

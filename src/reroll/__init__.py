@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reroll.api import Generator, again, evaluate, inspect, load, pack, report, train, whence
+    from reroll.api import Generator, again, evaluate, export_onnx, inspect, load, pack, report, train, whence
     from reroll.errors import RerollError
     from reroll.export.clip import Clip
 
@@ -17,6 +17,7 @@ __all__ = [
     "RerollError",
     "again",
     "evaluate",
+    "export_onnx",
     "inspect",
     "load",
     "pack",

@@ -31,6 +31,7 @@ from reroll.evaluation.networks import load_i3d
 from reroll.export.bundle import ENDING, is_bundle, read_bundle
 from reroll.export.bundle import pack as _pack
 from reroll.export.clip import Clip
+from reroll.export.deploy import export_onnx as _export_onnx
 from reroll.export.formats import read_record as read_output_record
 from reroll.export.media import Sound
 from reroll.export.provenance import Whence
@@ -259,6 +260,16 @@ def pack(run: str | Path, output: str | Path) -> Path:
     if path.suffix != ENDING:
         raise UsageError(f"-o {path}: give a name that ends in .reroll{ENDING}.")
     return _pack(Path(run), path)
+
+
+def export_onnx(run: str | Path, output: str | Path) -> Path:
+    """Write a trained run, or a bundle, as ONNX into a folder (see `export/deploy.py`); returns it. Raises RerollError
+    when the packages are missing, or a network's results are not PyTorch's."""
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder}: that is a file; give a folder.")
+    generator = load(run, device="cpu")
+    return _export_onnx(generator.sampler.model, generator.record, folder)
 
 
 def again(

@@ -163,6 +163,26 @@ def pack(
 
 
 @app.command
+def export(
+    run: Path,
+    /,
+    *,
+    onnx: Annotated[bool, Parameter(negative=())] = False,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+) -> None:
+    """A trained run for other software: its networks, to sample from without PyTorch.
+
+    Args:
+        run: The run's folder, or a bundle.
+        onnx: As ONNX, which is the one format there is.
+        output: The folder; by default RUN-onnx, here.
+    """
+    if not onnx:
+        raise UsageError("export: say in which format; --onnx is the one there is.")
+    print(reroll.export_onnx(run, output or Path(f"{run.resolve().stem}-onnx")))
+
+
+@app.command
 def whence(path: Path, /, *, json: bool = False) -> None:
     """Where a file is from: who signed it and whether that verifies, what made it, from whose footage.
 

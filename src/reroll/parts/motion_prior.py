@@ -53,9 +53,14 @@ def from_given(tokens: Tensor, levels: Tensor, times: Tensor) -> Tensor:
     """What given tokens (level 0) tell each place of every frame: `B T h w C` like `tokens`. Between two given frames
     they are blended by time, before the first and after the last held; zero at a place where nothing is given."""
     frames = levels.shape[1]
-    index = torch.arange(frames, device=levels.device)[None, :, None, None]
-    before = torch.where(levels == 0, index, -1).cummax(1).values
-    after = torch.where(levels == 0, index, frames).flip(1).cummin(1).values.flip(1)
+    index = torch.arange(frames, device=levels.device)
+    given = (levels == 0)[
+        :, None
+    ]  # of every frame by every other; windows are short, and ONNX knows no cummax
+    earlier = (index[:, None] >= index)[..., None, None]
+    place = index[:, None, None]
+    before = torch.where(given & earlier, place, -1).amax(2)
+    after = torch.where(given & earlier.transpose(0, 1), place, frames).amin(2)
     nothing = (before < 0) & (after == frames)
     first = torch.where(before < 0, after, before).clamp(max=frames - 1)
     last = torch.where(after == frames, before, after).clamp(min=0)
