@@ -583,6 +583,24 @@ def test_what_comes_after_a_bridge_is_not_given_its_frames(generator, monkeypatc
     assert past.shape[1] == 0
 
 
+def test_where_the_way_from_a_real_frame_is_not_known_there_is_a_bridge(generator, monkeypatch):
+    """In-betweens that leap are kept between made keyframes, and give way to a straight line beside a real one."""
+    sampler = planted(generator, monkeypatch)
+    shape = sampler.model.latent_shape
+
+    def leaping(self, past, keys, spacing, *rest):
+        return torch.cat([key.repeat(1, spacing, 1, 1, 1) for key in keys[1:]], 1)
+
+    monkeypatch.setattr(Sampler, "_in_between", leaping)
+    keys = [Keyframe(as_latents([value], shape), bridging=False, real=value == 0) for value in range(4)]
+    options = 4, SampleSettings(frames=20, fps=FPS), torch.Generator().manual_seed(0)
+    fine, past = sampler.between(sampler.no_frames(), keys, *options)
+    assert fine[0, :, 0, 0, 0].tolist() == [0.25, 0.5, 0.75, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    fine, past = sampler.between(sampler.no_frames(), keys[:2], *options)
+    assert fine[0, :, 0, 0, 0].tolist() == [0.25, 0.5, 0.75, 1]
+    assert past.shape[1] == 0
+
+
 def test_what_is_given_is_directly_before_where_keyframes_are_neighbours_too(generator, monkeypatch):
     """Loops at rates near the keyframes' have some with a frame between and some with none."""
     sampler = planted(generator, monkeypatch)

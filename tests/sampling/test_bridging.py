@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reroll.sampling.bridging import LEAST_BRIDGING, MOST_BRIDGING, closing, join, keyframes
+from reroll.sampling.bridging import LEAST_BRIDGING, MOST_BRIDGING, closing, join, keyframes, leaps
 
 
 def walk(steps, seed=0):
@@ -72,3 +72,12 @@ def test_a_loop_is_cut_from_where_there_is_motion():
     clip = torch.stack([angle.cos(), angle.sin()], -1).repeat(1, 32).view(1, 80, 4, 4, 4)
     start, _ = closing(list(keyframes(clip)), 12)
     assert start >= 18
+
+
+def test_a_leap_is_told_from_a_way():
+    start, end = torch.zeros(1, 1, 4, 4, 4), torch.full((1, 1, 4, 4, 4), 4.0)
+    even = torch.cat([torch.full_like(start, step) for step in (1.0, 2.0, 3.0)] + [end], 1)
+    assert not leaps(start, even)
+    assert not leaps(start, even + 0.3 * torch.randn(even.shape, generator=torch.Generator().manual_seed(0)))
+    for late in ((0.0, 0.0, 0.0), (4.0, 4.0, 4.0), (2.0, -2.0, 1.0)):
+        assert leaps(start, torch.cat([torch.full_like(start, step) for step in late] + [end], 1))

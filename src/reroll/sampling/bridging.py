@@ -23,16 +23,28 @@ FARTHEST = 2.0
 """How far apart windows may be that are bridged, in times of the way between the keyframes of one."""
 
 
+LEAP = 0.7
+"""Part of the way between two keyframes that is a leap if it is gone in one step."""
+
+
 class Keyframe(NamedTuple):
-    """Latents `1 1 Z h w`, and whether they bridge two windows."""
+    """Latents `1 1 Z h w`, whether they bridge two windows, and whether they are a real frame's."""
 
     latents: Tensor
     bridging: bool
+    real: bool = False
 
 
 def keyframes(latents: Tensor, *, bridging: bool = False) -> Iterator[Keyframe]:
     """Latents `1 T Z h w`, one by one, none of which keeps what it was made with in memory."""
     return (Keyframe(one.clone(), bridging) for one in latents.split(1, 1))
+
+
+def leaps(start: Tensor, after: Tensor) -> bool:
+    """Whether latents `1 T Z h w`, the last of which is a keyframe, do not go there from the keyframe `start`, but
+    leap."""
+    way = torch.cat([start, after], 1)[0].flatten(1)
+    return bool(way.diff(dim=0).norm(dim=1).max() > LEAP * (way[-1] - way[0]).norm())
 
 
 @dataclass(frozen=True)

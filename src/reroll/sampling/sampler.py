@@ -26,7 +26,7 @@ from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
 from reroll.parts.noise import motion_noise
 from reroll.recipes.gan import one_step
-from reroll.sampling.bridging import Keyframe, closing, join, keyframes
+from reroll.sampling.bridging import Keyframe, closing, join, keyframes, leaps
 from reroll.sampling.labels import Labels, Mixture, weights
 from reroll.sampling.morph import morph
 from reroll.training.engine import Engine
@@ -139,7 +139,7 @@ class Sampler:
         known = self.no_frames()
         if given is not None:
             known = given[:, (given.shape[1] - 1) % spacing :: spacing][:, -self.window_frames // 2 :]
-            yield Keyframe(known[:, -1:], bridging=False)
+            yield Keyframe(known[:, -1:], bridging=False, real=True)
         yield from self.joined(times, settings, generator, known)
 
     def joined(
@@ -229,19 +229,31 @@ class Sampler:
         after: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """The frames after `keys[0]` up to and with `keys[-1]`, given up to three fine frames before and any `after`;
-        and those that are given to the frames after them: none from a bridge, which does not move like the footage."""
+        and those that are given to the frames after them: none from a bridge, which does not move like the footage.
+
+        Where real footage begins or ends the MotionPrior may know of no way to or from its frame, and leap: there, too,
+        is a bridge.
+        """
         fine = []
         for bridging, run in groupby(pairwise(keys), lambda pair: pair[0].bridging or pair[1].bridging):
-            gaps = [(one.latents, other.latents) for one, other in run]
+            gaps = list(run)
             if bridging:
-                fine += [torch.cat([self._morphed(*gap, spacing), gap[1]], 1) for gap in gaps]
+                fine += [self._bridged(one, other, spacing) for one, other in gaps]
                 past = self.no_frames()
-            else:
-                start, ends = gaps[0][0], [other for _, other in gaps]
-                following = after if after is not None and ends[-1] is keys[-1].latents else self.no_frames()
-                fine.append(self._in_between(past, [start, *ends], spacing, settings, generator, following))
-                past = torch.cat([past, start, fine[-1]], 1)[:, -GIVEN_FINE - 1 : -1]
+                continue
+            start, ends = gaps[0][0].latents, [other.latents for _, other in gaps]
+            following = after if after is not None and gaps[-1][1] is keys[-1] else self.no_frames()
+            made = self._in_between(past, [start, *ends], spacing, settings, generator, following)
+            past = torch.cat([past, start, made], 1)[:, -GIVEN_FINE - 1 : -1]
+            for (one, other), piece in zip(gaps, made.split(spacing, 1), strict=True):
+                leaping = (one.real or other.real) and leaps(one.latents, piece)
+                fine.append(self._bridged(one, other, spacing) if leaping else piece)
+                past = self.no_frames() if leaping else past
         return torch.cat(fine, 1), past
+
+    def _bridged(self, one: Keyframe, other: Keyframe, spacing: int) -> Tensor:
+        """The frames after one keyframe up to and with another, morphed."""
+        return torch.cat([self._morphed(one.latents, other.latents, spacing), other.latents], 1)
 
     def _in_between(
         self, past: Tensor, keys: list[Tensor], spacing: int, settings: SampleSettings, generator: Generator,

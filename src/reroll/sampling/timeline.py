@@ -32,7 +32,7 @@ def frames_before(sampler: Sampler, settings: SampleSettings, given: Tensor) -> 
     count = math.ceil(settings.frames / spacing)
     times = torch.arange(sampler.window_frames) * (spacing / settings.fps)
     keys = leading(sampler, count, times, settings, generator, given[:, ::spacing])
-    keys.append(Keyframe(given[:, :1], bridging=False))
+    keys.append(Keyframe(given[:, :1], bridging=False, real=True))
     latents = _fine(sampler, keys, [i * spacing for i in range(count + 1)], settings, generator, given[:, 1:])
     surplus = count * spacing - settings.frames
     decoded = sampler.decode_pieces(chain(latents, [given[:, :HALO]]), None)
@@ -54,7 +54,7 @@ def frames_between(
     count = max(1, round(whole / spacing))
     places = [round(i * whole / count) for i in range(count + 1)]
     times = torch.arange(sampler.window_frames) * (whole / settings.fps / count)
-    first, last = Keyframe(before[:, -1:], bridging=False), Keyframe(after[:, :1], bridging=False)
+    first, last = (Keyframe(each, bridging=False, real=True) for each in (before[:, -1:], after[:, :1]))
     keys = [
         first,
         *_keys_between(sampler, count - 1, times, settings, generator, before, after, spacing),
