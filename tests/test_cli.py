@@ -132,6 +132,29 @@ BAD = [
     (2, "--seconds", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--seconds", "-2"]),
     (2, "--fps", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--fps", "0"]),
     (2, "--guidance", ["extend", "vae", "clips/clip0.mp4", "-o", "longer.mp4", "--guidance", "-1"]),
+    (2, "--tile z", ["sample", "gan", "--tile", "z"]),
+    (2, "--size 12", ["sample", "gan", "--size", "12"]),
+    (2, "--size 130x72", ["sample", "gan", "--size", "130x72", "--tile", "x"]),
+    (2, "--label", ["sample", "gan", "--label", "walk@0,run@3s"]),
+    (2, "--seeds", ["explore", "gan", "--seeds", "3"]),
+    (2, "--seed", ["explore", "gan", "--seeds", "3,many"]),
+    (2, "encoder", ["inbetween", "gan", "clips/clip0.mp4", "clips/clip0.mp4"]),
+    (3, "missing.mp4", ["inbetween", "vae", "clips/clip0.mp4", "missing.mp4"]),
+    (2, "encoder", ["loop", "gan", "clips/clip0.mp4"]),
+    (2, "--seconds", ["loop", "vae", "clips/clip0.mp4", "--seconds", "0"]),
+    (2, "--slow 0", ["retime", "gan", "clips/clip0.mp4", "--slow", "0"]),
+    (2, "--fps", ["retime", "gan", "clips/clip0.mp4", "--fps", "1000"]),
+    (3, "missing.mp4", ["retime", "gan", "missing.mp4"]),
+    (2, "--strength 2", ["vary", "vae", "clips/clip0.mp4", "--strength", "2"]),
+    (2, "encoder", ["vary", "gan", "clips/clip0.mp4"]),
+    (2, "--mask", ["repaint", "vae", "clips/clip0.mp4"]),
+    (3, "missing.png", ["repaint", "vae", "clips/clip0.mp4", "--mask", "missing.png"]),
+    (2, "--look", ["swap", "vae", "--motion", "clips/clip0.mp4"]),
+    (4, "nothing", ["pack", "nothing"]),
+    (2, "safetensors", ["pack", "gan", "-o", "gan.zip"]),
+    (2, "--onnx", ["export", "gan"]),
+    (2, "missing.mp4: no such file", ["whence", "missing.mp4"]),
+    (2, "belong together", ["sample", "gan", "--key", "notes.txt"]),
     (2, "missing.mp4: no such file", ["again", "missing.mp4"]),
     (2, "holds no record of reroll", ["again", "clips/clip0.mp4"]),
     (2, "notes.mp4: holds no record", ["again", "notes.mp4"]),
@@ -403,7 +426,7 @@ def test_ctrl_c_anywhere_is_one_line(place, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reroll.api.load", interrupted)
+    monkeypatch.setattr("reroll.generator.load", interrupted)
     code, _, said = run_in(place, "sample", "gan", "-o", "out")
     assert code == 130
     assert said.count("\n") == 1

@@ -53,8 +53,8 @@ def test_members_of_a_generator_and_of_a_clip():
 def test_verbs():
     verbs = {name for name in app if not name.startswith("-")}
     assert verbs == {
-        "again", "doctor", "evaluate", "export", "extend", "inbetween", "inspect", "loop", "pack", "repaint",
-        "report", "retime", "sample", "train", "vary", "whence",
+        "again", "doctor", "evaluate", "explore", "export", "extend", "inbetween", "inspect", "loop", "pack", "repaint",
+        "report", "retime", "sample", "swap", "train", "vary", "whence",
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 VIDEO, PICTURE = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".gif"}, {".png", ".jpg", ".jpeg"}
 STEPS = "8"
 TOY = {"--size": "32", "--steps": STEPS, "--denoise-steps": "2", "--samples": "3", "--device": "cpu"}
-ON_TAKES = "extend", "inbetween", "loop", "retime", "vary", "repaint"
+ON_TAKES = "extend", "inbetween", "loop", "retime", "vary", "repaint", "swap", "explore"
 MOST = {"--seconds": 1.0, "--count": 2.0}
 
 
@@ -55,7 +55,10 @@ def options(words):
 
 def shrink(verb, named, rest):
     """The same command at toy size."""
-    named = {name: TOY.get(name, value) if isinstance(value, str) else value for name, value in named.items()}
+    named = {
+        name: TOY.get(name, value) if isinstance(value, str) and "x" not in value else value
+        for name, value in named.items()
+    }
     for name, most in MOST.items():
         if name in named:
             named[name] = f"{min(most, float(named[name])):g}"
@@ -78,9 +81,10 @@ def shrink(verb, named, rest):
 
 def prepare(place, verb, named, rest):
     """Make the footage a command names, and the run it starts from, unless an earlier command did."""
+    given = [named[name] for name in ("--mask", "--look", "--motion") if name in named]
     runs, footage = {
         "sample": (rest[:1], []),
-        **dict.fromkeys(ON_TAKES, (rest[:1], [*rest[1:], *([named["--mask"]] if "--mask" in named else [])])),
+        **dict.fromkeys(ON_TAKES, (rest[:1], [*rest[1:], *given])),
         **dict.fromkeys(("report", "pack", "export"), (rest[:1], [])),
         "evaluate": (rest, named.get("--footage", [])),
     }.get(verb, ([], rest))

@@ -19,7 +19,8 @@ from benchmarks.speed.tables import Table, interleaved
 from reroll.config import ModelConfig, ModelName, SampleOptions
 from reroll.parts.model import VideoModel
 from reroll.recipes import RECIPES
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler
+from reroll.sampling.settings import SampleSettings
 from reroll.training.budget import choose_strides, model_config
 from reroll.training.engine import Engine
 

@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reroll.api import Generator, again, evaluate, export_onnx, inspect, load, pack, report, train, whence
+    from reroll.api import evaluate, export_onnx, inspect, pack, report, train, whence
     from reroll.errors import RerollError
     from reroll.export.clip import Clip
+    from reroll.generator import Generator, again, load
 
 __all__ = [
     "Clip",
@@ -26,7 +27,11 @@ __all__ = [
     "whence",
 ]
 
-_HOMES = {"Clip": "reroll.export.clip", "RerollError": "reroll.errors"}
+_HOMES = {
+    "Clip": "reroll.export.clip",
+    "RerollError": "reroll.errors",
+    **dict.fromkeys(("Generator", "again", "load"), "reroll.generator"),
+}
 
 
 def __getattr__(name: str) -> object:

@@ -26,7 +26,8 @@ from reroll.footage import probe, read_clip
 from reroll.parts.decoder import HALO
 from reroll.recipes import RECIPES, gan
 from reroll.sampling.bridging import Keyframe
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler
+from reroll.sampling.settings import SampleSettings
 from reroll.training import checkpoint
 from reroll.training.budget import Timing
 from reroll.training.monitor import read_rows
@@ -452,6 +453,21 @@ def test_frames_are_as_many_as_asked(generator, seconds, fps, frames, loop):
     assert clip.frames.shape == (frames, HEIGHT, WIDTH, 3)
     assert clip.frames.dtype == np.uint8
     assert clip.fps == pytest.approx(fps or FPS)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "height", "width"),
+    [("96x64", None, 64, 96), ("32x20", None, 20, 32), (None, "x", HEIGHT, 48), ("64x48", "xy", 48, 64)],
+)
+@pytest.mark.parametrize("loop", [False, True])
+def test_other_sizes_and_edges_that_meet(generator, size, tile, height, width, loop):
+    clip = generator.sample(1.2, size=size, tile=tile, loop=loop, seed=1, denoise_steps=2)
+    assert clip.frames.shape == (30, height, width, 3)
+    if tile is None:
+        return
+    columns = clip.frames.astype(float)
+    steps = np.abs(np.diff(np.concatenate([columns, columns[:, :, :1]], 2), axis=2)).mean((0, 1, 3))
+    assert steps[-1] <= 1.15 * steps[:-1].max() + 0.5, "left and right edge are like any two columns"
 
 
 def test_the_file_holds_them_and_says_how_to_make_it_again(tmp_path, generator):

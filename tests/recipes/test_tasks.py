@@ -193,6 +193,35 @@ def test_slow_motion_is_even(generator, tmp_path):
     assert changes.max() < 1.6 * changes.min()
 
 
+def test_a_swap_is_as_long_as_the_motion_and_has_the_look(generator, take, second):
+    """Barely made again it is the other take's motion around the one's mean picture."""
+    clip = generator.swap(take, second, 0.05, **QUICK)
+    assert len(clip.frames) == 20
+    look, motion = (frames_of(each).astype(float) for each in (take, second))
+    mean = clip.frames.astype(float).mean(0)
+    assert np.abs(mean - look.mean(0)).mean() < np.abs(mean - motion.mean(0)).mean()
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_walk_begins_with_its_first_seed_and_has_no_leap(runs, recipe):
+    generator = reroll.load(runs(recipe))
+    clip = generator.explore([3, 8, 5], 6.0, **(QUICK if recipe != "gan" else {}))
+    assert len(clip.frames) == 150
+    assert clip.record["options"]["seeds"] == [3, 8, 5]
+    first = generator.sample(0.2, seed=3, **(QUICK if recipe != "gan" else {})).frames
+    assert np.abs(clip.frames[0].astype(int) - first[0]).mean() < 3
+    steps = np.abs(np.diff(clip.frames.astype(float), axis=0)).mean((1, 2, 3))
+    assert steps.max() < 8 * np.median(steps) + 1
+    if recipe == "gan":
+        last = generator.sample(6.0, seed=5).frames[-1]
+        assert np.abs(clip.frames[-1].astype(int) - last).mean() < 2
+
+
+def test_a_walk_needs_two_seeds(runs):
+    with pytest.raises(UsageError, match="--seeds: give two"):
+        reroll.load(runs("gan")).explore([1])
+
+
 @pytest.fixture(scope="session")
 def loud(tmp_path_factory):
     """A take whose sound begins with its second half."""
@@ -235,6 +264,7 @@ TASKS = {
     "loop": lambda generator, take, second, **options: generator.loop(take, 0.6, **options),
     "vary": lambda generator, take, second, **options: generator.vary(take, 0.7, **options),
     "repaint": lambda generator, take, second, **options: generator.repaint(take, second, **options),
+    "swap": lambda generator, take, second, **options: generator.swap(take, second, **options),
 }
 
 

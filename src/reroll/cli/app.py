@@ -15,9 +15,9 @@ from reroll.config import SampleOptions
 from reroll.errors import UsageError
 
 if TYPE_CHECKING:
-    from reroll.api import Generator
     from reroll.export.clip import Clip
     from reroll.export.provenance import Identity
+    from reroll.generator import Generator
 
 
 def _refuse_fractions(arguments: ArgumentCollection) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import reroll
-from reroll.cli.app import MakeOptions, Making, Sampling, app
+from reroll.cli.app import MakeOptions, Making, Sampling, app, parse_seeds
 from reroll.config import SampleOptions
 
 
@@ -18,6 +18,8 @@ def sample(
     *,
     seconds: float = 5.0,
     loop: bool = False,
+    size: str | None = None,
+    tile: str | None = None,
     making: Making = MakeOptions(),  # noqa: B008
     options: Sampling = SampleOptions(),  # noqa: B008
 ) -> None:
@@ -27,11 +29,36 @@ def sample(
         run: The run's folder.
         seconds: Length of each clip.
         loop: A closed clip that plays round and round.
+        size: Width and height in pixels, such as 128x72, other than trained: more of what is seen, not larger.
+        tile: x, y or xy: the left edge meets the right one, the top the bottom, or both.
     """
     seeds, generator = making.seeds(), making.load(run)
     name = f"{run.resolve().name}-{'loop' if loop else 'sample'}"
-    clips = ((seed, generator.sample(seconds, seed=seed, loop=loop, **asdict(options))) for seed in seeds)
-    making.save(name, clips)
+    more = asdict(options) | {"loop": loop, "size": size, "tile": tile}
+    making.save(name, ((seed, generator.sample(seconds, seed=seed, **more)) for seed in seeds))
+
+
+@app.command
+def explore(
+    run: Path,
+    /,
+    *,
+    seeds: str = "0-3",
+    seconds: float = 8.0,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """One clip that goes through what several seeds show.
+
+    Args:
+        run: The run's folder.
+        seeds: In order, such as 1,5,9, or a range such as 0-3.
+        seconds: Length of the clip.
+    """
+    numbers = [seed for part in seeds.split(",") for seed in parse_seeds(part.strip(), 1)]
+    generator = making.load(run)
+    clip = generator.explore(numbers, seconds, **asdict(options))
+    making.save(f"{run.resolve().name}-explored", [(numbers[0], clip)])
 
 
 @app.command
@@ -151,6 +178,30 @@ def vary(
     seeds, generator = making.seeds(), making.load(run)
     clips = ((seed, generator.vary(take, strength, seed=seed, **asdict(options))) for seed in seeds)
     making.save(f"{take.stem}-varied", clips)
+
+
+@app.command
+def swap(
+    run: Path,
+    /,
+    *,
+    look: Path,
+    motion: Path,
+    strength: float = 0.6,
+    making: Making = MakeOptions(),  # noqa: B008
+    options: Sampling = SampleOptions(),  # noqa: B008
+) -> None:
+    """What one take shows, moving as another one does.
+
+    Args:
+        run: The run's folder.
+        look: The take whose look is kept, as of `extend`.
+        motion: The take whose motion is kept, and length.
+        strength: How freely: 0 lays the one over the other, 1 is a new clip of the look.
+    """
+    seeds, generator = making.seeds(), making.load(run)
+    clips = ((seed, generator.swap(look, motion, strength, seed=seed, **asdict(options))) for seed in seeds)
+    making.save(f"{look.stem}-as-{motion.stem}", clips)
 
 
 @app.command

@@ -16,7 +16,8 @@ from reroll.evaluation.comparison import OtherReport
 from reroll.evaluation.reference import Reference
 from reroll.evaluation.report import FootageNote, ReportInput, make_report
 from reroll.footage import Store, find_footage, ingest, resize, split
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler
+from reroll.sampling.settings import SampleSettings
 from reroll.training.machine import cache_dir
 from reroll.training.monitor import read_rows
 from reroll.training.run import RunRecord

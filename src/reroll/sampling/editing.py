@@ -18,7 +18,8 @@ from reroll.footage import resize
 from reroll.footage.decode import crop_to_aspect
 from reroll.parts.model import GRID
 from reroll.parts.motion_prior import PATCH
-from reroll.sampling.sampler import GIVEN_FINE, Sampler, SampleSettings, generator_of
+from reroll.sampling.sampler import GIVEN_FINE, Sampler
+from reroll.sampling.settings import SampleSettings, generator_of
 from reroll.sampling.takes import Take
 
 FEATHER = 0.02
@@ -41,6 +42,22 @@ def varied(sampler: Sampler, take: Take, settings: SampleSettings, strength: flo
         missed = frames[at : at + len(old)].astype(np.float32) - old
         yield (new + kept * missed).clip(0, 255).round().astype(np.uint8)
         at += len(old)
+
+
+def swapped(
+    sampler: Sampler, look: Take, motion: Take, settings: SampleSettings, strength: float
+) -> Iterator[np.ndarray]:
+    """What one take shows, moving as another does: the other's latents, with the one's mean over time for their own,
+    made again from `strength` (0 to 1)."""
+    size = sampler.model.config
+    content = sampler.model.content
+    assert content is not None
+    shown = sampler.encode(np.stack(list(look.frames(settings.fps, size.height, size.width))))
+    moving = sampler.encode(np.stack(list(motion.frames(settings.fps, size.height, size.width))))
+    carried = moving - moving.mean(1, keepdim=True) + shown.mean(1, keepdim=True)
+    rows, columns = (side // PATCH for side in carried.shape[-2:])
+    levels = torch.full((carried.shape[1], rows, columns), strength)
+    yield from sampler.decode(edited(sampler, settings, carried, levels, content(content.encode(shown))))
 
 
 def repainted(sampler: Sampler, take: Take, mask: Take, settings: SampleSettings) -> Iterator[np.ndarray]:
@@ -110,13 +127,18 @@ def _composite(original: np.ndarray, new: np.ndarray, share: np.ndarray) -> np.n
     return painted
 
 
-def edited(sampler: Sampler, settings: SampleSettings, latents: Tensor, levels: Tensor) -> Tensor:
-    """Latents of a whole take `1 T Z h w`, made again from `levels` (`T h/2 w/2`), at `settings.fps`."""
+def edited(
+    sampler: Sampler, settings: SampleSettings, latents: Tensor, levels: Tensor, shown: Tensor | None = None
+) -> Tensor:
+    """Latents of a whole take `1 T Z h w`, made again from `levels` (`T h/2 w/2`), at `settings.fps`. They are to show
+    `shown` (`1 Z h w`), by default what they show."""
     generator, count = generator_of(settings.seed), latents.shape[1]
     spacing = min(sampler.spacing(settings.fps), sampler.window_frames - 1 - GIVEN_FINE)
     places = sorted({*range(0, count, spacing), count - 1})
     made = latents.clone()
-    made[:, places] = _keyframes(sampler, settings, generator, latents[:, places], levels[places], spacing)
+    made[:, places] = _keyframes(
+        sampler, settings, generator, latents[:, places], levels[places], spacing, shown
+    )
     at = 0
     while at < len(places) - 1:
         first, stop = places[at], at + 1
@@ -141,6 +163,7 @@ def _keyframes(
     keys: Tensor,
     levels: Tensor,
     spacing: int,
+    shown: Tensor | None,
 ) -> Tensor:
     """Keyframes `1 K Z h w` made again from their `levels` (`K h/2 w/2`)."""
     content = sampler.model.content
@@ -154,7 +177,8 @@ def _keyframes(
         free[: at - begin] = 0.0
         if bool((free > 0).any()):
             alike = bool((free == free.max()).all())  # content is told as in training: where nothing is given
-            told = content(content.encode(keys[:, begin:stop])) if alike else None
+            own = content(content.encode(keys[:, begin:stop])) if shown is None else shown
+            told = own if alike else None
             times = torch.arange(stop - begin) * (spacing / settings.fps)
             made[:, begin:stop] = sampler.fill(
                 made[:, begin:stop], free, times, settings, generator, settings.denoise_steps, told

@@ -9,61 +9,47 @@ to that. `gan` needs none of this: its frames are made from noise that is known 
 A sample depends on its seed and settings only: each has its own generator and is computed by itself.
 """
 
-import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import groupby, islice, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from reroll.config import SampleOptions
 from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise
-from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
-from reroll.parts.motion_prior import PATCH
-from reroll.parts.noise import motion_noise
-from reroll.recipes.gan import one_step
+from reroll.parts.motion_prior import PATCH, MotionPrior
 from reroll.sampling.bridging import Keyframe, closing, join, keyframes, leaps
-from reroll.sampling.labels import Labels, Mixture, weights
-from reroll.sampling.morph import morph
+from reroll.sampling.canvas import Canvas, Mosaic
+from reroll.sampling.coder import Coder
+from reroll.sampling.from_noise import latents_from_noise
+from reroll.sampling.settings import SampleSettings, along, generator_of
 from reroll.training.engine import Engine
 
 GIVEN_FINE = 3
 NEAREST = 24, 72, 256
 """What may follow a window: a new one of a content among so many of the nearest."""
-CHUNK_FRAMES = 16
 
 
-@dataclass(frozen=True)
-class SampleSettings:
-    """What one sample is: `frames` at `fps`, of `seed`; the record an output carries."""
-
-    frames: int
-    fps: float
-    seed: int = 0
-    labels: Labels = Labels()  # noqa: RUF009 (frozen)
-    denoise_steps: int = SampleOptions.denoise_steps
-    temperature: float = SampleOptions.temperature
-    guidance: float = SampleOptions.guidance
-    sharpness: float = SampleOptions.sharpness
-    loop: bool = False
-
-    def at(self, seconds: float) -> "SampleSettings":
-        """With the labels that hold at that time."""
-        return self if len(self.labels.changes) == 1 else replace(self, labels=self.labels.held(seconds))
-
-
-class Sampler:
+class Sampler(Coder):
     """Samples of one model. `key_gap_seconds` is the largest time step the MotionPrior was trained on."""
 
     def __init__(
-        self, model: VideoModel, engine: Engine, *, key_gap_seconds: float, window_frames: int = 16
-    ) -> None:
-        self.model, self.engine = model.eval().requires_grad_(False), engine
+        self, model: VideoModel, engine: Engine, *, key_gap_seconds: float, window_frames: int = 16,
+        canvas: Canvas | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, engine, canvas)
         self.key_gap_seconds, self.window_frames = key_gap_seconds, window_frames
+
+    def on(self, canvas: Canvas) -> "Sampler":
+        """The same on a canvas."""
+        return Sampler(
+            self.model, self.engine, key_gap_seconds=self.key_gap_seconds, window_frames=self.window_frames,
+            canvas=canvas,
+        )  # fmt: skip
 
     @torch.no_grad()
     def frames(self, settings: SampleSettings, given: Tensor | None = None) -> Iterator[np.ndarray]:
@@ -84,7 +70,7 @@ class Sampler:
                 at += len(chunk)
             return
         if self.model.encoder is None:
-            latents = self._from_noise(settings)
+            latents = latents_from_noise(self, settings)
         elif settings.loop:
             latents = self._looped(settings)
         else:
@@ -93,20 +79,6 @@ class Sampler:
             yield from self._decode_ring(latents, settings.frames)
         else:
             yield from self.decode_pieces(latents, given)
-
-    def encode(self, frames: np.ndarray) -> Tensor:
-        """uint8 `T H W 3` → whitened latents `1 T Z h w`."""
-        with torch.no_grad(), self.engine.autocast():
-            encoded = [
-                self.model.encode(self.engine.frames(frames[None, at : at + CHUNK_FRAMES]))
-                for at in range(0, len(frames), CHUNK_FRAMES)
-            ]
-        return torch.cat(encoded, 1)
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
-        """Whitened latents `1 T Z h w` → uint8 chunks `T H W 3`."""
-        yield from self.decode_pieces(iter([latents]), None)
 
     # Latents of a new clip
 
@@ -155,15 +127,16 @@ class Sampler:
         content = self.model.content
         assert content is not None
         whole, step = settings, float(times[1])
-        settings, number = whole.at(0.0), 0  # of the next keyframe
+        settings, number, walk = whole.at(0.0), 0, None  # of the next keyframe
         if at := known.shape[1]:
             code = None
             window = self._denoise(known, self.window_frames - at, times, settings, generator, None)
         else:
             code = content.draw(settings.seed, settings.labels.at(0.0), settings.temperature, generator)
-            window = self._beginning(times, settings, generator, code)
+            walk = self._walk(whole)
+            window = self._beginning(times, settings, generator, walk(0.0) if walk else code)
         if code is None:
-            code = content.encode(window)
+            code = self._code(window)
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
             earliest, change = max(half, at + first), whole.labels.next_change(number * step)
@@ -171,7 +144,11 @@ class Sampler:
             if changing := due < self.window_frames - 1:
                 earliest, settings = max(at + 1, math.ceil(due)), whole.at(change)
             yield from keyframes(window[:, at:earliest])
-            beginnings = self.windows_near(code, times, settings, generator)
+            if walk is None:
+                beginnings = self.windows_near(code, times, settings, generator)
+            else:
+                there = walk((number + earliest - at) * step)
+                beginnings = self._beginning(times, settings, generator, there.expand(len(NEAREST), -1))
             found = join(window[0], beginnings, at, earliest, first)
             if found is None:
                 yield from keyframes(window[:, earliest:])
@@ -185,7 +162,26 @@ class Sampler:
             number += found.leave + 1 - at + found.between
             window, at = following, enter
             if changing:
-                code = content.encode(window)
+                code = self._code(window)
+
+    def _walk(self, settings: SampleSettings) -> Callable[[float], Tensor] | None:
+        """The code `1 k` at each time of a clip that goes through several seeds; None if it does not."""
+        if not settings.through or self.model.content is None:
+            return None
+        labels = settings.labels.at(0.0)
+        codes = [
+            self.model.content.draw(seed, labels, settings.temperature, generator_of(seed))
+            for seed in settings.through
+        ]
+        drawn = [code for code in codes if code is not None]
+        if not drawn:
+            return None
+
+        def at(seconds: float) -> Tensor:
+            first, share = along(seconds * settings.fps / settings.frames, len(drawn))
+            return drawn[first].lerp(drawn[min(first + 1, len(drawn) - 1)], share)
+
+        return at
 
     def windows_near(
         self, code: Tensor, times: Tensor, settings: SampleSettings, generator: Generator
@@ -205,24 +201,13 @@ class Sampler:
         """A window of keyframes for each of the contents' codes, of which nothing else is known (None: not even that,
         one window)."""
         assert self.model.content is not None
-        content = None if codes is None else self.model.content(codes)
+        content = None if codes is None else self._shown(codes)
         nothing = self.no_frames(1 if codes is None else len(codes))
         return self._denoise(nothing, self.window_frames, times, settings, generator, content)
 
     def bridge(self, end: Tensor, beginning: Tensor, between: int) -> Iterator[Keyframe]:
         """`between` keyframes from the last of one window to the first of the next, both `1 1 Z h w`."""
         return keyframes(self._morphed(end, beginning, between + 1), bridging=True)
-
-    def _morphed(self, one: Tensor, other: Tensor, steps: int) -> Tensor:
-        """What lies between latents `1 1 Z h w` in so many steps, `1 steps-1 Z h w`, their frames morphed.
-
-        Denoised, it would follow one side for as long as it can and leap to the other, with ghosts (docs/log.md).
-        """
-        if steps == 1:
-            return self.no_frames()
-        with self.engine.autocast():
-            first, last = self.engine.pixels(self.model.decode(torch.cat([one, other]))[:, 0])
-        return self.encode(morph(first, last, steps))
 
     def between(
         self, past: Tensor, keys: list[Keyframe], spacing: int, settings: SampleSettings, generator: Generator,
@@ -293,7 +278,7 @@ class Sampler:
     ) -> Tensor:  # fmt: skip
         """`known` frames followed by `new` ones."""
         count = known.shape[1] + new
-        padded = torch.zeros(len(known), count, *self.model.latent_shape, device=known.device)
+        padded = torch.zeros(len(known), count, *self.latent_shape, device=known.device)
         padded[:, : known.shape[1]] = known
         highest = (torch.arange(count) >= known.shape[1]).float()
         return self.fill(padded, highest, times, settings, generator, settings.denoise_steps, content)
@@ -310,19 +295,37 @@ class Sampler:
     ) -> Tensor:
         """Denoise the frames of `B T Z h w`, each from its `highest` level (0: given, 1: nothing is known): `T`, or of
         each token, `T h/2 w/2`."""
-        rows, columns = (side // PATCH for side in self.model.latent_shape[1:])
+        rows, columns = (side // PATCH for side in self.latent_shape[1:])
         if highest.dim() == 1:
             highest = highest[:, None, None].expand(-1, rows, columns)
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         with self.engine.autocast():
             return denoise(
-                self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
-                self._heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known,
+                self._on_canvas(self.model.motion_prior), noise, self._to(times.float()).expand(len(known), -1),
+                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known,
                 highest=self._to(highest).expand(len(known), -1, rows, columns),
-                guidance=settings.guidance, content=content, early=self.model.early_prior,
+                guidance=settings.guidance, content=content, early=self._on_canvas(self.model.early_prior),
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,
             )  # fmt: skip
+
+    def _on_canvas(self, prior: MotionPrior | None) -> Any:  # noqa: ANN401 (called as a MotionPrior is)
+        if prior is None or self.canvas is None:
+            return prior
+        return Mosaic(prior, self.canvas, self.model.latent_shape[1:])
+
+    def _shown(self, codes: Tensor) -> Tensor:
+        """Contents `B Z h w` of codes."""
+        assert self.model.content is not None
+        content: Tensor = self.model.content(codes)
+        return content if self.canvas is None else self.canvas.extended(content)
+
+    def _code(self, window: Tensor) -> Tensor:
+        """The code `B k` of windows `B T Z h w`."""
+        assert self.model.content is not None
+        if self.canvas is not None:
+            window = self.canvas.middle(window, self.model.latent_shape[1:])
+        return self.model.content.encode(window)
 
     # Latents of a loop
 
@@ -350,73 +353,6 @@ class Sampler:
         clip = clip[start : start + count - between]
         return [*clip, *self.bridge(clip[-1].latents, clip[0].latents, between)]
 
-    # `gan`
-
-    def _from_noise(self, settings: SampleSettings) -> Iterator[Tensor]:
-        """Latents of a clip, or of a loop, frame by frame from noise known at every time."""
-        period = settings.frames / settings.fps if settings.loop else None
-        for start in range(0, settings.frames, CHUNK_FRAMES):
-            times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
-            noise = motion_noise(times, self.model.latent_shape, generator_of(settings.seed), period)
-            with self.engine.autocast():
-                yield one_step(
-                    self.model, self._to(noise)[None] * settings.temperature, self._faded(settings, times)
-                )
-
-    def _faded(self, settings: SampleSettings, times: Tensor) -> Tensor:
-        """Shares of labels `1 T L+1` at times: each change fades in over a second around it."""
-        shares = []
-        for time in times.tolist():
-            around = [
-                self._heard(settings.labels.at(max(0.0, time + shift)))
-                for shift in torch.linspace(-0.5, 0.5, 9).tolist()
-            ]
-            shares.append(torch.cat(around).mean(0))
-        return torch.stack(shares)[None]
-
-    def _heard(self, mixture: Mixture) -> Tensor:
-        """Shares of labels `1 L+1`, as the MotionPrior is told them."""
-        return self._to(weights(mixture, len(self.model.config.labels)))[None]
-
-    # Frames
-
-    def decode_pieces(self, latents: Iterator[Tensor], before: Tensor | None) -> Iterator[np.ndarray]:
-        """Latents in any pieces → frames: each chunk is decoded with its neighbours and cut."""
-        held = before[:, -HALO:] if before is not None else self.no_frames()
-        skip = held.shape[1]
-        for piece in latents:
-            held = torch.cat([held, piece], 1)
-            if held.shape[1] >= skip + HALO + CHUNK_FRAMES:
-                ready = held.shape[1] - HALO
-                yield self._pixels(held)[skip:ready]
-                held, skip = held[:, ready - HALO :], HALO
-        if held.shape[1] > skip:
-            yield self._pixels(held)[skip:]
-
-    def _decode_ring(self, latents: Iterator[Tensor], count: int) -> Iterator[np.ndarray]:
-        """A closed ring of `count` latents in pieces → its frames, beginning after the first `HALO`, which come last:
-        each is decoded among its neighbours, and the ring is never held as a whole."""
-        head = self.no_frames()
-
-        def wrapped() -> Iterator[Tensor]:
-            nonlocal head
-            for piece in latents:
-                head = torch.cat([head, piece], 1)[:, : 2 * HALO]
-                yield piece
-            yield head[:, torch.arange(2 * HALO) % count]
-
-        at = 0
-        for chunk in self.decode_pieces(wrapped(), None):
-            if len(kept := chunk[max(0, HALO - at) : max(0, count + HALO - at)]):
-                yield kept
-            at += len(chunk)
-
-    def _pixels(self, latents: Tensor) -> np.ndarray:
-        """Whitened latents `1 T Z h w` → uint8 `T H W 3`."""
-        with self.engine.autocast():
-            frames = self.model.decode(latents)[0]
-        return self.engine.pixels(frames)
-
     def thinning(self, fps: float) -> int:
         """How many times a rate is that frames have to be made at: 1 from the keyframes' rate on."""
         return max(1, math.ceil(1 / (self.key_gap_seconds * fps) - 1e-6))
@@ -424,15 +360,3 @@ class Sampler:
     def spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""
         return max(1, int(self.key_gap_seconds * fps + 1e-6))
-
-    def no_frames(self, batch: int = 1) -> Tensor:
-        return torch.zeros(batch, 0, *self.model.latent_shape, device=self.engine.device)
-
-    def _to(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.engine.device)
-
-
-def generator_of(seed: int) -> Generator:
-    """A sample's own generator."""
-    digest = hashlib.blake2b(f"sample/{seed}".encode(), digest_size=7).digest()
-    return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))

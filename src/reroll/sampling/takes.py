@@ -21,7 +21,8 @@ from reroll.footage.container import shown
 from reroll.footage.shots import usual_gap
 from reroll.footage.sound import CHANNELS, RATE, read_sound
 from reroll.parts.decoder import HALO
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler
+from reroll.sampling.settings import SampleSettings
 from reroll.sampling.timeline import frames_before, frames_between
 
 RESIDUAL_SECONDS = 0.6

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 
 from reroll.parts.decoder import HALO
 from reroll.sampling.bridging import MOST_BRIDGING, Keyframe, join, keyframes
-from reroll.sampling.sampler import GIVEN_FINE, Sampler, SampleSettings, generator_of
+from reroll.sampling.sampler import GIVEN_FINE, Sampler
+from reroll.sampling.settings import SampleSettings, generator_of
 
 LEAST_CHANGE = 1e-6
 

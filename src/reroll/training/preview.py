@@ -11,7 +11,8 @@ import torch
 
 from reroll.export.media import write_grid, write_video
 from reroll.objectives.variational import signal_to_noise
-from reroll.sampling.sampler import Sampler, SampleSettings
+from reroll.sampling.sampler import Sampler
+from reroll.sampling.settings import SampleSettings
 from reroll.training.trainer import Trainer
 
 SAMPLES, SECONDS, COLUMNS = 3, 2.0, 8
