@@ -29,6 +29,7 @@ from reroll.training.run import RunRecord, load_model, read_record, weights_sha2
 
 MASK_TOLERANCE = 0.02
 MOST_SLOW = 64.0
+MOST_THREADS = 1024
 AS_LONG_AS_THE_TAKE = "vary", "swap", "repaint"
 TASKS = "sample", "explore", "extend", "inbetween", "loop", "retime", *AS_LONG_AS_THE_TAKE
 """Methods of `Generator` that make clips."""
@@ -78,6 +79,8 @@ def _output_record(output: Path) -> dict[str, Any]:
         raise UsageError(f"{output}: holds no record of reroll; give a file that reroll sampled.")
     if not all(isinstance(take, dict) and {"path", "sha256"} <= take.keys() for take in record["takes"]):
         raise UsageError(f"{output}: its record cannot be understood (takes).")
+    if not 1 <= record["threads"] <= MOST_THREADS:
+        raise UsageError(f"{output}: its record cannot be understood (threads).")
     return record
 
 

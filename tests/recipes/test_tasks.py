@@ -313,7 +313,7 @@ def test_a_record_that_someone_made_up_does_nothing(runs, tmp_path):
         {"task": "__init__"},
         {"options": {"sceonds": 3}},
         {"takes": ["a"]},
-        {"run": 3},
+        {"threads": 10**9},
     ):
         clip.record = clip.record | change
         made = clip.save(tmp_path / "made.mp4")
