@@ -29,8 +29,8 @@ def sample(
         run: The run's folder.
         seconds: Length of each clip.
         loop: A closed clip that plays round and round.
-        size: Width and height in pixels, such as 128x72, other than trained: more of what is seen, not larger.
-        tile: x, y or xy: the left edge meets the right one, the top the bottom, or both.
+        size: Experimental, blurred on all footage it was tried on: width and height in pixels, such as 128x72.
+        tile: Experimental, likewise; x, y or xy: the left edge meets the right one, the top the bottom, or both.
     """
     seeds, generator = making.seeds(), making.load(run)
     name = f"{run.resolve().name}-{'loop' if loop else 'sample'}"
