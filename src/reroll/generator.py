@@ -199,8 +199,7 @@ class Generator:
     def vary(self, take: str | Path, strength: float = 0.4, **options: Any) -> Clip:  # noqa: ANN401
         """The take as it might have been, farther from it the higher `strength` is: 0 is the take itself, 1 a new clip
         of what is in it. Options are those of `settings`."""
-        if not 0 <= strength <= 1:
-            raise UsageError(f"--strength {strength:g}: give a number from 0 to 1.")
+        _check_strength(strength)
         (one,), settings = self._from_takes("vary", [take], None, options)
         make = lambda: varied(self.sampler, one, settings, strength)  # noqa: E731
         return self._clip("vary", settings, make, takes=[one], strength=strength)
@@ -208,8 +207,7 @@ class Generator:
     def swap(self, look: str | Path, motion: str | Path, strength: float = 0.6, **options: Any) -> Clip:  # noqa: ANN401
         """What one take shows, moving as another does, as long as that; freer the higher `strength` is (0 to 1).
         Options are those of `settings`."""
-        if not 0 <= strength <= 1:
-            raise UsageError(f"--strength {strength:g}: give a number from 0 to 1.")
+        _check_strength(strength)
         (one, other), settings = self._from_takes("swap", [look, motion], None, options)
         make = lambda: swapped(self.sampler, one, other, settings, strength)  # noqa: E731
         return self._clip("swap", settings, make, takes=[one, other], strength=strength)
@@ -333,6 +331,11 @@ class Generator:
         if task not in ("repaint", "retime") and (note := take.cropping(model.height, model.width)):
             _say(note)
         return take
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--strength {strength:g}: give a number from 0 to 1.")
 
 
 def _say(note: str) -> None:

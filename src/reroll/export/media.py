@@ -89,6 +89,17 @@ def exact_rate(fps: float | Fraction) -> Fraction:
 
 
 @contextmanager
+def _full_disk_said(path: Path) -> Iterator[None]:
+    """A full disk becomes a SpaceError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpaceError(f"{path}: the disk is full; free some space or write elsewhere") from error
+        raise
+
+
+@contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """A sibling of `path` to write to: replaces `path` when the block ends, and is gone if the block fails.
 
@@ -106,14 +117,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         cause = "a file is in the way" if path.parent.is_file() else (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be written: {cause}; choose another place") from None
     try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SpaceError(f"{path}: the disk is full; free some space or write elsewhere") from error
-        raise
+        with _full_disk_said(path):
+            yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -134,14 +142,11 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         cause = (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be written: {cause}; choose another place") from None
     try:
-        yield temporary
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SpaceError(f"{path}: the disk is full; free some space or write elsewhere") from error
-        raise
+        with _full_disk_said(path):
+            yield temporary
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
     finally:
         for each in (temporary, old):
             shutil.rmtree(each, ignore_errors=True)
