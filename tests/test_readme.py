@@ -59,6 +59,9 @@ def shrink(verb, named, rest):
         name: TOY.get(name, value) if isinstance(value, str) and "x" not in value else value
         for name, value in named.items()
     }
+    if "x" in (named.get("--size") or ""):  # a frame of that shape
+        width, height = map(int, named["--size"].split("x"))
+        named["--size"] = f"{min(2 * WIDTH, max(16, round(20 * width / height / 2) * 2))}x20"
     for name, most in MOST.items():
         if name in named:
             named[name] = f"{min(most, float(named[name])):g}"
@@ -124,7 +127,7 @@ def small(monkeypatch, tmp_path):
 
 
 def run_all(text, place):
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     for words in commands(text):
         command = " ".join(["reroll", *words])
         assert "$" not in command, f"{command}: the test does not know the value"

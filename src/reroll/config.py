@@ -83,6 +83,10 @@ class SampleOptions:
         guidance: How strongly a label, and what is in a new clip, is held to; 1 is plain.
         sharpness: How far samples are led away from what the motion prior made half-way through its training, which
             was more blurred; 0 is plain, and takes half the time.
+        size: Width and height in pixels, such as 128x72: what is smaller than trained is the frame's middle, what is
+            larger goes on mirrored at its edges, up to twice as far.
+        tile: x, y or xy: the left edge meets the right one, the top the bottom, or both. The ends of each such side are
+            laid over each other, so it is a quarter shorter than trained unless --size says otherwise.
     """
 
     fps: float | None = None
@@ -91,6 +95,8 @@ class SampleOptions:
     temperature: float = 1.0
     guidance: float = 1.0
     sharpness: float = 0.5
+    size: str | None = None
+    tile: str | None = None
 
 
 @dataclass(frozen=True)

@@ -128,21 +128,11 @@ class Generator:
         files = [{"name": Path(each.path).name, "sha256": each.sha256} for each in self.record.footage]
         return {"owner": self.record.config.owner, "licence": self.record.config.licence, "files": files}
 
-    def sample(
-        self,
-        seconds: float = 5.0,
-        *,
-        size: str | None = None,
-        tile: str | None = None,
-        **options: Any,  # noqa: ANN401
-    ) -> Clip:
-        """One new clip of any length, at another `size` than trained (such as 128x72) if one is given; with `tile` (x,
-        y or xy) its edges meet. Other options are those of `settings`."""
-        settings, canvas = self.settings(seconds, **options), Canvas.of(self.record.model, size, tile)
-        sampler = self.sampler if canvas is None else self.sampler.on(canvas)
-        shape = None if canvas is None else (canvas.height, canvas.width)
-        make = lambda: sampler.frames(settings)  # noqa: E731
-        return self._clip("sample", settings, make, settings.frames, shape=shape, size=size, tile=tile)
+    def sample(self, seconds: float = 5.0, **options: Any) -> Clip:  # noqa: ANN401
+        """One new clip of any length; options are those of `settings`."""
+        settings = self.settings(seconds, **options)
+        make = lambda: self.sampler.frames(settings)  # noqa: E731
+        return self._clip("sample", settings, make, settings.frames)
 
     def explore(self, seeds: Sequence[int], seconds: float = 8.0, **options: Any) -> Clip:  # noqa: ANN401
         """One clip that goes through what several seeds show, evenly in time. Options are those of `settings`, but for
@@ -215,6 +205,8 @@ class Generator:
     def repaint(self, take: str | Path, mask: str | Path, **options: Any) -> Clip:  # noqa: ANN401
         """The take at its own size, painted anew where `mask` (a picture or a video of its shape) is white. Options are
         those of `settings`."""
+        if options.get("size") or options.get("tile"):
+            raise UsageError("repaint keeps the take's own size and edges; leave out --size and --tile.")
         (one, where), settings = self._from_takes("repaint", [take, mask], None, options)
         shapes = [each.about.width / each.about.height for each in (where, one)]
         if abs(shapes[0] / shapes[1] - 1) > MASK_TOLERANCE:
@@ -286,10 +278,11 @@ class Generator:
             raise UsageError(
                 f"--label {asked.label}: a loop has no beginning from which labels could change."
             )
+        Canvas.of(self.record.model, asked.size, asked.tile)
         return SampleSettings(
             frames=frames, fps=rate, seed=seed, labels=labels, loop=loop,
             denoise_steps=asked.denoise_steps, temperature=asked.temperature, guidance=asked.guidance,
-            sharpness=asked.sharpness,
+            sharpness=asked.sharpness, size=asked.size, tile=asked.tile,
         )  # fmt: skip
 
     def _clip(
@@ -316,13 +309,15 @@ class Generator:
             },
             "takes": [{"path": str(take.path), "sha256": take.sha256} for take in takes], "options": options,
         }  # fmt: skip
-        shape = shape or (model.height, model.width)
+        canvas, own = Canvas.of(model, settings.size, settings.tile), (model.height, model.width)
+        shape = shape or (own if canvas is None else (canvas.height, canvas.width))
         if sound is None and (heard := [take for take in takes if not take.is_picture and take.sound()]):
             _say(
                 f"note: {task} is silent: the sound of {shown(heard[0].path.name)} would not fit what is new."
             )
+        fitted = frames if canvas is None else lambda: canvas.fitted(frames())
         return Clip(
-            frames, settings.fps, record, shape, count, [take.path for take in takes], sound, self.footage
+            fitted, settings.fps, record, shape, count, [take.path for take in takes], sound, self.footage
         )
 
     def _take(self, task: str, path: str | Path) -> Take:

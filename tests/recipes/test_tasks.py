@@ -285,6 +285,21 @@ def test_every_task_is_made_again_from_its_file(generator, take, second, task, t
     assert np.array_equal(once_more.frames, clip.frames)
 
 
+@pytest.mark.parametrize("task", [name for name in TASKS if name not in ("repaint", "retime")])
+def test_every_task_is_framed_anew(generator, take, second, task):
+    plain = TASKS[task](generator, take, second, seed=3, **QUICK).frames
+    wide = TASKS[task](generator, take, second, seed=3, size="60x40", **QUICK).frames
+    assert wide.shape == (len(plain), 40, 60, 3)
+    assert np.array_equal(wide[:, 4:36, 8:52], plain)
+    assert TASKS[task](generator, take, second, tile="x", **QUICK).frames.shape == (len(plain), HEIGHT, 32, 3)
+
+
+@pytest.mark.parametrize("options", [{"size": "60x40"}, {"tile": "x"}])
+def test_what_keeps_the_takes_own_size_says_so(generator, take, picture, options):
+    with pytest.raises(UsageError, match="own size"):
+        generator.repaint(take, picture, **options)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_gan_cannot_and_says_who_can(runs, take, second, task):
     with pytest.raises(

@@ -1,100 +1,128 @@
-"""Canvases: every place is covered, windows are put together without a seam, edges meet."""
+"""Canvases: the middle of a frame, what is mirrored around it, edges that meet."""
 
+import numpy as np
 import pytest
-import torch
+from footage_maker import shaking
 
 from reroll.config import ModelConfig
 from reroll.errors import UsageError
-from reroll.sampling.canvas import Canvas, Mosaic, hat, places
+from reroll.sampling.canvas import LOOKED_AT, Canvas
 
+HEIGHT, WIDTH = 64, 86
 CONFIG = ModelConfig(
-    height=64, width=86, latent_channels=4, decoder_widths=(8, 8, 8), discriminator_widths=(8, 8, 8),
+    height=HEIGHT, width=WIDTH, latent_channels=4, decoder_widths=(8, 8, 8), discriminator_widths=(8, 8, 8),
     prior_width=32, prior_depth=1, prior_heads=2,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("closed", [False, True])
-@pytest.mark.parametrize(("length", "trained"), [(8, 8), (10, 8), (16, 8), (34, 8), (6, 8), (8, 12)])
-def test_windows_cover_every_place_in_whole_tokens(length, trained, closed):
-    for seed in range(20):
-        found = places(length, trained, closed, torch.Generator().manual_seed(seed))
-        assert torch.cat(found).unique().tolist() == list(range(length))
-        for window in found:
-            assert len(window) == min(length, trained)
-            assert window[0] % 2 == 0
-            steps = window.diff() % length
-            assert (steps == 1).all()
+def texture(frames=20, height=HEIGHT, width=WIDTH, seed=0):
+    """Soft blots that move, over a slope from dark to light that no two edges agree in."""
+    chance = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    made = np.zeros((frames, height, width, 3))
+    for _ in range(60):
+        y, x, down, right = chance.uniform((0, 0, -1, -1), (height, width, 1, 1))
+        colour = chance.uniform(-60, 60, 3)
+        for at in range(frames):
+            near = np.exp(-((rows - y - down * at) ** 2 + (columns - x - right * at) ** 2) / 30)
+            made[at] += near[..., None] * colour
+    slope = 40 * columns / width + 40 * rows / height
+    return (made + 90 + slope[..., None]).clip(0, 255).astype(np.uint8)
 
 
-def test_windows_lie_elsewhere_at_each_step():
-    starts = {int(places(16, 8, True, torch.Generator().manual_seed(seed))[0][0]) for seed in range(40)}
-    assert len(starts) == 8
-    assert (hat(8, 3) > 0).all()
-
-
-@pytest.mark.parametrize("tile", [None, "x", "y", "xy"])
-@pytest.mark.parametrize("size", ["96x64", "160x128", "32x32", "256x48"])
-def test_a_prior_that_looks_at_single_places_is_itself_on_a_canvas(size, tile):
+def fitted(frames, size=None, tile=None, chunk=16):
     canvas = Canvas.of(CONFIG, size, tile)
-    latents = torch.randn(2, 3, 4, *canvas.grid)
-    levels = torch.rand(2, 3, canvas.grid[0] // 2, canvas.grid[1] // 2)
-
-    def prior(latents, levels, times, labels, content):
-        return (
-            2 * latents
-            + levels.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, None]
-            + content[:, None]
-        )
-
-    content = torch.randn(2, 4, *canvas.grid)
-    given = latents, levels, torch.zeros(2, 3), torch.zeros(2), content
-    torch.testing.assert_close(Mosaic(prior, canvas, (8, 12))(*given), prior(*given))
+    return np.concatenate(list(canvas.fitted(frames[at : at + chunk] for at in range(0, len(frames), chunk))))
 
 
-def test_what_is_asked_at_one_step_lies_at_the_same_places():
-    canvas, seen = Canvas.of(CONFIG, "160x128", "xy"), []
-
-    def prior(latents, levels, times, labels, content):
-        seen.append(latents[0, 0, 0, 0, 0].item())
-        return latents
-
-    latents = torch.arange(16.0 * 20).view(1, 1, 1, 16, 20)
-    mosaic = Mosaic(prior, canvas, (8, 12))
-    for level in (0.9, 0.9, 0.4):
-        mosaic(latents, torch.full((1, 1, 8, 10), level), torch.zeros(1, 1), torch.zeros(1))
-    thirds = [seen[i::3] for i in range(3)]
-    per_call = len(seen) // 3
-    assert seen[:per_call] == seen[per_call : 2 * per_call] != seen[2 * per_call :], thirds
+def jump(frames, axis):
+    """The step over the edge, in those between neighbours: mean, and largest of any frame and place."""
+    steps = np.abs(np.diff(frames.astype(float), axis=axis)).mean(-1)
+    over = np.abs(frames.take(0, axis).astype(float) - frames.take(-1, axis)).mean(-1)
+    return over.mean() / steps.mean(), over.max() / steps.max()
 
 
-@pytest.mark.parametrize("tile", ["x", "y", "xy"])
-def test_what_is_decoded_of_a_closed_canvas_is_the_same_wherever_it_is_cut(tile):
-    """With what lies over the edge, a filter of five places sees no edge."""
-    canvas = Canvas.of(CONFIG, "64x64", tile)
-    latents = torch.randn(1, 1, 4, 8, 8)
-    kernel = torch.randn(3, 4, 5, 5)
+@pytest.mark.parametrize(("tile", "axes"), [("x", [2]), ("y", [1]), ("xy", [1, 2])])
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_meet(tile, axes, seed):
+    frames = texture(seed=seed)
+    closed = fitted(frames, tile=tile)
+    assert closed.shape[1:3] == (48 if "y" in tile else HEIGHT, 64 if "x" in tile else WIDTH)
+    for axis in axes:
+        mean, most = jump(closed, axis)
+        assert mean < 1.5
+        assert most < 1.7
+        cropped = frames[:, : closed.shape[1], : closed.shape[2]]
+        assert jump(cropped, axis)[0] > 2, "only cropped they do not meet"
 
-    def decode(latents):
-        drawn = torch.nn.functional.conv2d(canvas.over_edge(latents)[0], kernel, padding=2)
-        return canvas.cropped(drawn.repeat_interleave(8, 2).repeat_interleave(8, 3)[None])
 
-    for axis in [{"x": 4, "y": 3}[letter] for letter in tile]:
-        torch.testing.assert_close(decode(latents.roll(3, axis)), decode(latents).roll(24, axis))
+@pytest.mark.parametrize(("tile", "axes"), [("x", [2]), ("y", [1]), ("xy", [1, 2])])
+def test_where_the_ends_are_laid_over_each_other_nothing_leaps(tile, axes):
+    """Turned by half, so that the edge lies in the middle: no step there is above those of the frames themselves."""
+    frames = texture(seed=5)
+    closed = fitted(frames, tile=tile)
+    for axis in axes:
+        turned = np.roll(closed, closed.shape[axis] // 2, axis).astype(float)
+        own = np.abs(np.diff(frames.astype(float), axis=axis)).max()
+        assert np.abs(np.diff(turned, axis=axis)).max() <= 1.3 * own
 
 
-def test_the_middle_and_what_is_mirrored_around_it():
-    canvas = Canvas.of(CONFIG, "128x64", None)
-    content = torch.arange(12.0).expand(1, 1, 8, 12)
-    row = canvas.extended(content)[0, 0, 0].tolist()
-    assert row == [1, 0, *range(12), 11, 10]
-    latents = canvas.extended(content)[:, None]
-    assert torch.equal(canvas.middle(latents, (8, 12))[:, 0], content)
+def test_it_keeps_what_is_sharp():
+    """Cut, not faded: the band is as sharp as the rest."""
+    grain = np.random.default_rng(0).normal(128, 30, (20, HEIGHT, WIDTH, 3)).clip(0, 255).astype(np.uint8)
+    closed = fitted(grain, tile="x").astype(float)
+    band = WIDTH - closed.shape[2]
+    spread = closed.std((0, 1, 3))
+    assert spread[:band].mean() > 0.9 * spread[band:].mean()
+    faded = np.linspace(0, 1, band)[:, None]
+    mixed = faded * grain[:, :, :band] + (1 - faded) * grain[:, :, -band:]
+    assert mixed.std() < 0.85 * spread[band:].mean(), "faded it would not be"
+
+
+def test_the_cut_stays_where_it_is_and_does_not_hang_on_the_chunks():
+    frames = texture(LOOKED_AT + 20)
+    assert np.array_equal(fitted(frames, tile="xy", chunk=16), fitted(frames, tile="xy", chunk=7))
+    still = np.repeat(texture(1), 80, 0)
+    assert (fitted(still, tile="xy") == fitted(still, tile="xy")[:1]).all()
+
+
+def test_what_is_smaller_is_the_middle():
+    frames = texture()
+    assert np.array_equal(fitted(frames, "40x32"), frames[:, 16:48, 23:63])
+
+
+def test_what_is_larger_goes_on_mirrored():
+    frames = texture()
+    wide = fitted(frames, "128x72")
+    assert np.array_equal(wide[:, 4:68, 21:107], frames)
+    assert np.array_equal(wide[:, 4:68, :21], frames[:, :, 20::-1])
+    assert np.array_equal(wide[:, 4:68, 107:], frames[:, :, : -21 - 1 : -1])
+    assert np.array_equal(wide[:, :4], wide[:, 7:3:-1])
+
+
+def test_one_side_may_close_and_the_other_be_larger():
+    closed = fitted(texture(), "64x96", tile="x")
+    assert closed.shape[1:3] == (96, 64)
+    assert jump(closed, 2)[0] < 1.5
+
+
+def test_a_small_side_that_closes_is_of_the_middle():
+    frames = texture()
+    closed = fitted(frames, "30x24", tile="xy")
+    assert closed.shape[1:3] == (24, 30)
+    assert np.array_equal(closed[:, 8:, 10:], frames[:, 16 + 8 : 16 + 24, 23 + 10 : 23 + 30])
+    assert jump(closed, 1)[0] < 1.5
+    assert jump(closed, 2)[0] < 1.5
+
+
+def test_few_frames_will_do():
+    assert fitted(shaking(1, HEIGHT, WIDTH), tile="xy").shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize(
     ("size", "tile"),
     [("128", None), ("128x", None), ("axb", None), ("127x72", None), ("8x8", None), ("128x9000", None),
-     ("128x72", "y"), ("100x64", "x"), (None, "z")],
+     ("174x64", None), ("86x64", "x"), ("64x60", "y"), (None, "z"), ("9999999x72", None)],
 )  # fmt: skip
 def test_sizes_that_make_no_sense_are_one_line(size, tile):
     with pytest.raises(UsageError, match=r"--size|--tile") as caught:
@@ -104,4 +132,4 @@ def test_sizes_that_make_no_sense_are_one_line(size, tile):
 
 def test_without_either_there_is_no_canvas():
     assert Canvas.of(CONFIG, None, None) is None
-    assert Canvas.of(CONFIG, None, "x") == Canvas(64, 96, False, True)
+    assert Canvas.of(CONFIG, None, "x") == Canvas(64, 64, False, True)

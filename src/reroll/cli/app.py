@@ -4,7 +4,7 @@ Nothing here or in the files of the verbs imports what takes seconds (torch, dec
 quick, and Ctrl-C meanwhile is one line, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,27 +82,25 @@ class MakeOptions:
         found.check()
         return found
 
-    def load(self, run: Path) -> "Generator":
-        """The run, ready to sample from; UsageError if its clips could not be written."""
+    def make(
+        self, run: Path, name: str, task: Callable[["Generator", int], "Clip"], seeds: list[int] | None = None
+    ) -> None:
+        """Write what a task makes of a run and each seed (of these, if the task has its own), in a folder under names
+        that begin with `name`, and print where it is. UsageError, before the run is read, if it could not be written.
+        """
         import reroll
         from reroll.export.formats import choose, is_folder
 
-        choose(self.output, self.format)
-        self.identity()
-        if not is_folder(self.output) and len(self.seeds()) > 1:
-            raise UsageError(
-                f"-o {self.output} is one file, and {len(self.seeds())} clips were asked for; give a folder."
-            )
-        return reroll.load(run, device=self.device, threads=self.threads)
-
-    def save(self, name: str, clips: Iterable[tuple[int, "Clip"]]) -> None:
-        """Write the clips of seeds, in a folder under names that begin with `name`, and print where each is."""
-        from reroll.export.formats import choose, is_folder
-
         chosen, folder, identity = choose(self.output, self.format), is_folder(self.output), self.identity()
-        for seed, clip in clips:
+        seeds = self.seeds() if seeds is None else seeds
+        if not folder and len(seeds) > 1:
+            raise UsageError(
+                f"-o {self.output} is one file, and {len(seeds)} clips were asked for; give a folder."
+            )
+        generator = reroll.load(run, device=self.device, threads=self.threads)
+        for seed in seeds:
             path = self.output / f"{name}-{seed:05d}{chosen.ending}" if folder else self.output
-            print(clip.save(path, chosen.name, identity))
+            print(task(generator, seed).save(path, chosen.name, identity))
 
 
 Making = Annotated[MakeOptions, Parameter(name="*")]

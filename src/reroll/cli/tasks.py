@@ -18,8 +18,6 @@ def sample(
     *,
     seconds: float = 5.0,
     loop: bool = False,
-    size: str | None = None,
-    tile: str | None = None,
     making: Making = MakeOptions(),  # noqa: B008
     options: Sampling = SampleOptions(),  # noqa: B008
 ) -> None:
@@ -29,13 +27,10 @@ def sample(
         run: The run's folder.
         seconds: Length of each clip.
         loop: A closed clip that plays round and round.
-        size: Experimental, blurred on all footage it was tried on: width and height in pixels, such as 128x72.
-        tile: Experimental, likewise; x, y or xy: the left edge meets the right one, the top the bottom, or both.
     """
-    seeds, generator = making.seeds(), making.load(run)
     name = f"{run.resolve().name}-{'loop' if loop else 'sample'}"
-    more = asdict(options) | {"loop": loop, "size": size, "tile": tile}
-    making.save(name, ((seed, generator.sample(seconds, seed=seed, **more)) for seed in seeds))
+    more = asdict(options)
+    making.make(run, name, lambda own, seed: own.sample(seconds, loop=loop, seed=seed, **more))
 
 
 @app.command
@@ -56,9 +51,9 @@ def explore(
         seconds: Length of the clip.
     """
     numbers = [seed for part in seeds.split(",") for seed in parse_seeds(part.strip(), 1)]
-    generator = making.load(run)
-    clip = generator.explore(numbers, seconds, **asdict(options))
-    making.save(f"{run.resolve().name}-explored", [(numbers[0], clip)])
+    more = asdict(options)
+    name = f"{run.resolve().name}-explored"
+    making.make(run, name, lambda own, _: own.explore(numbers, seconds, **more), numbers[:1])
 
 
 @app.command
@@ -80,12 +75,8 @@ def extend(
         seconds: How much is added.
         backwards: Added before the take, and leads to it.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = (
-        (seed, generator.extend(take, seconds, backwards=backwards, seed=seed, **asdict(options)))
-        for seed in seeds
-    )
-    making.save(f"{take.stem}-longer", clips)
+    more = asdict(options) | {"backwards": backwards}
+    making.make(run, f"{take.stem}-longer", lambda own, seed: own.extend(take, seconds, seed=seed, **more))
 
 
 @app.command
@@ -107,11 +98,8 @@ def inbetween(
         second: Another.
         seconds: How much lies between.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = (
-        (seed, generator.inbetween(first, second, seconds, seed=seed, **asdict(options))) for seed in seeds
-    )
-    making.save(f"{first.stem}-{second.stem}", clips)
+    name, more = f"{first.stem}-{second.stem}", asdict(options)
+    making.make(run, name, lambda own, seed: own.inbetween(first, second, seconds, seed=seed, **more))
 
 
 @app.command
@@ -131,9 +119,8 @@ def loop(
         take: A video, as of `extend`.
         seconds: How much is added.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = ((seed, generator.loop(take, seconds, seed=seed, **asdict(options))) for seed in seeds)
-    making.save(f"{take.stem}-loop", clips)
+    more = asdict(options)
+    making.make(run, f"{take.stem}-loop", lambda own, seed: own.loop(take, seconds, seed=seed, **more))
 
 
 @app.command
@@ -154,8 +141,7 @@ def retime(
         fps: Frames a second; by default the take's.
         slow: How many times as long it takes; 4 is slow motion.
     """
-    generator = making.load(run)
-    making.save(f"{take.stem}-retimed", [(0, generator.retime(take, fps=fps, slow=slow))])
+    making.make(run, f"{take.stem}-retimed", lambda own, _: own.retime(take, fps=fps, slow=slow), [0])
 
 
 @app.command
@@ -175,9 +161,8 @@ def vary(
         take: A video, as of `extend`.
         strength: How far from the take: 0 is the take itself, 1 a new clip of what is in it.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = ((seed, generator.vary(take, strength, seed=seed, **asdict(options))) for seed in seeds)
-    making.save(f"{take.stem}-varied", clips)
+    more = asdict(options)
+    making.make(run, f"{take.stem}-varied", lambda own, seed: own.vary(take, strength, seed=seed, **more))
 
 
 @app.command
@@ -199,9 +184,8 @@ def swap(
         motion: The take whose motion is kept, and length.
         strength: How freely: 0 lays the one over the other, 1 is a new clip of the look.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = ((seed, generator.swap(look, motion, strength, seed=seed, **asdict(options))) for seed in seeds)
-    making.save(f"{look.stem}-as-{motion.stem}", clips)
+    name, more = f"{look.stem}-as-{motion.stem}", asdict(options)
+    making.make(run, name, lambda own, seed: own.swap(look, motion, strength, seed=seed, **more))
 
 
 @app.command
@@ -221,9 +205,8 @@ def repaint(
         take: A video.
         mask: A picture or a video of the take's shape, white where it is painted.
     """
-    seeds, generator = making.seeds(), making.load(run)
-    clips = ((seed, generator.repaint(take, mask, seed=seed, **asdict(options))) for seed in seeds)
-    making.save(f"{take.stem}-repainted", clips)
+    more = asdict(options)
+    making.make(run, f"{take.stem}-repainted", lambda own, seed: own.repaint(take, mask, seed=seed, **more))
 
 
 @app.command

@@ -1,27 +1,30 @@
-"""Canvas: frames of another size or shape than those trained on, and frames whose edges meet.
+"""Canvas: frames of another shape than trained, and frames whose edges meet, of a sample's own frames.
 
-In: latents of any grid. Out: their velocity, put together from windows of the grid that was trained on, which cover the
-canvas, lie elsewhere at each step, and are averaged where they overlap (MultiDiffusion, Bar-Tal et al. 2023). Where the
-canvas is closed they reach over its edge. So a wider frame shows more of the scene and no stretched one, and there is
-no seam: right for what fills a picture (water, leaves, clouds); of a scene that has one middle, more is made up.
+In: chunks of uint8 frames `T H W 3` of the trained size. Out: the same of the canvas. A smaller side is the middle of
+the frame, a larger one goes on mirrored at the frame's edges, so that nothing is stretched and nothing is there twice
+but what lies at an edge. A closed side loses a band, in which its two ends are laid over each other and cut where they
+differ least, once for the whole clip (graph cuts, Kwatra et al. 2003); coarse shades fade over the band (two-band
+blending, Brown and Lowe 2003).
 """
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch
-from torch import Generator, Tensor
 
 from reroll.config import ModelConfig
 from reroll.errors import UsageError
-from reroll.parts.encoder import STRIDE
-from reroll.parts.model import GRID
-from reroll.parts.motion_prior import PATCH, MotionPrior
 
-LEAST, MOST = 16, 2048  # pixels
-HALO = 4
-"""Latents from over the edge that a closed canvas is decoded with: what the Decoder sees of them."""
+LEAST = 16
+"""The least side, in pixels."""
+BAND, LEAST_BAND = 0.25, 0.125
+"""Of a closed side: the share of the trained one in which its ends are laid over each other, and the least."""
+LOOKED_AT = 64
+"""Frames from which the cut is found."""
+COARSE, FEATHER = 0.05, 0.9
+"""Standard deviations of two blurs: the one that leaves the coarse shades, in heights of the frame, and that of the
+cut's rim, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,132 +44,121 @@ class Canvas:
             return None
         if tile not in (None, "x", "y", "xy"):
             raise UsageError(f"--tile {tile}: give x (left and right edge meet), y (top and bottom) or xy.")
-        closed_y, closed_x = "y" in (tile or ""), "x" in (tile or "")
-        if size is None:
-            height = math.ceil(config.height / GRID) * GRID if closed_y else config.height
-            width = math.ceil(config.width / GRID) * GRID if closed_x else config.width
-            return cls(height, width, closed_y, closed_x)
-        sides = size.lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() for side in sides):
-            raise UsageError(f"--size {size}: give width and height in pixels, such as 128x72.")
-        width, height = map(int, sides)
-        for side, closed in ((width, closed_x), (height, closed_y)):
-            multiple = GRID if closed else 2
-            if not LEAST <= side <= MOST or side % multiple:
-                why = f"a multiple of {multiple}" + (" where edges meet" if closed else "")
-                raise UsageError(f"--size {size}: each side has to be {why}, from {LEAST} to {MOST}.")
-        return cls(height, width, closed_y, closed_x)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of latents."""
-        return math.ceil(self.height / GRID) * PATCH, math.ceil(self.width / GRID) * PATCH
-
-    def extended(self, content: Tensor) -> Tensor:
-        """A picture `B Z h w` of the trained grid over the whole canvas, mirrored where that is larger."""
-        for axis, length in ((2, self.grid[0]), (3, self.grid[1])):
-            have = content.shape[axis]
-            at = torch.arange(length) - (length - have) // 2
-            at = at % (2 * have)
-            content = content.index_select(axis, torch.minimum(at, 2 * have - 1 - at).to(content.device))
-        return content
-
-    def middle(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The part of `B T Z rows columns` that is of the trained grid, around the middle; mirrored where it is
-        smaller."""
-        for axis, length in ((3, grid[0]), (4, grid[1])):
-            have = latents.shape[axis]
-            at = (torch.arange(length) - (length - have) // 2) % (2 * have)
-            latents = latents.index_select(axis, torch.minimum(at, 2 * have - 1 - at).to(latents.device))
-        return latents
-
-    def over_edge(self, latents: Tensor) -> Tensor:
-        """Latents `B T Z h w` with `HALO` more at closed edges, from the other side."""
-        for axis, closed in ((3, self.closed_y), (4, self.closed_x)):
-            if closed:
-                length = latents.shape[axis]
-                at = torch.arange(-HALO, length + HALO) % length
-                latents = latents.index_select(axis, at.to(latents.device))
-        return latents
-
-    def cropped(self, frames: Tensor) -> Tensor:
-        """Frames `B T 3 H W` decoded of such latents, to the canvas."""
-        top, left = (HALO * STRIDE * closed for closed in (self.closed_y, self.closed_x))
-        return frames[..., top : top + self.height, left : left + self.width]
-
-    def framed(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 `T H W 3` with as much more at closed edges."""
-        by = [
-            (HALO * STRIDE, HALO * STRIDE) if closed else (0, 0) for closed in (self.closed_y, self.closed_x)
-        ]
-        return np.pad(frames, [(0, 0), *by, (0, 0)], mode="wrap")
-
-    def without_edge(self, latents: Tensor) -> Tensor:
-        """Latents `B T Z h w` that were encoded of such frames, to the canvas."""
-        top, left = (HALO * closed for closed in (self.closed_y, self.closed_x))
-        rows, columns = self.grid
-        return latents[..., top : top + rows, left : left + columns]
-
-
-class Mosaic:
-    """A MotionPrior on a canvas: to be called as it is."""
-
-    def __init__(self, prior: MotionPrior, canvas: Canvas, grid: tuple[int, int]) -> None:
-        """`grid` are rows and columns of latents that the prior was trained on."""
-        self.prior, self.canvas, self.grid = prior, canvas, grid
-
-    def __call__(
-        self, latents: Tensor, levels: Tensor, times: Tensor, labels: Tensor, content: Tensor | None = None
-    ) -> Tensor:
-        """As `MotionPrior.forward`."""
-        # The step's own places: the same for all priors that are asked in it.
-        generator = torch.Generator("cpu").manual_seed(round(float(levels.max()) * 1e6))
-        rows, columns = (
-            places(length, trained, closed, generator)
-            for length, trained, closed in zip(
-                self.canvas.grid, self.grid, (self.canvas.closed_y, self.canvas.closed_x), strict=True
-            )
-        )
-        total = torch.zeros_like(latents, dtype=torch.float32)
-        weight = torch.zeros(latents.shape[-2:], device=latents.device)
-        for row in rows:
-            for column in columns:
-                y, x = row.to(latents.device), column.to(latents.device)
-                tokens = y[::PATCH] // PATCH, x[::PATCH] // PATCH
-                shown = None if content is None else content[:, :, y[:, None], x]
-                velocity = self.prior(
-                    latents[:, :, :, y[:, None], x],
-                    levels[:, :, tokens[0][:, None], tokens[1]],
-                    times,
-                    labels,
-                    shown,
+        closed = {"height": "y" in (tile or ""), "width": "x" in (tile or "")}
+        sides = {
+            name: _even(getattr(config, name) * (1 - BAND)) if closed[name] else getattr(config, name)
+            for name in closed
+        }
+        if size is not None:
+            words = size.lower().split("x")
+            if len(words) != 2 or not all(word.isdecimal() and len(word) < 6 for word in words):
+                raise UsageError(f"--size {size}: give width and height in pixels, such as 128x72.")
+            sides = {"width": int(words[0]), "height": int(words[1])}
+        for name, side in sides.items():
+            trained = getattr(config, name)
+            most = _even(trained * (1 - LEAST_BAND)) if closed[name] else 2 * trained
+            if not LEAST <= side <= most or side % 2:
+                why = "where edges meet, of" if closed[name] else "of"
+                raise UsageError(
+                    f"--size {size}: {name} has to be even, from {LEAST} to {most} ({why} a run of {config.width}x"
+                    f"{config.height})."
                 )
-                share = hat(len(y), len(rows))[:, None] * hat(len(x), len(columns))
-                total[:, :, :, y[:, None], x] += share.to(total.device) * velocity
-                weight[y[:, None], x] += share.to(total.device)
-        return total / weight
+        return cls(sides["height"], sides["width"], closed["height"], closed["width"])
+
+    def fitted(self, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames of the trained size → frames of the canvas."""
+        chunks = (self._framed(chunk) for chunk in chunks)
+        if not (self.closed_x or self.closed_y):
+            yield from chunks
+            return
+        first: list[np.ndarray] = []
+        for chunk in chunks:
+            first.append(chunk)
+            if sum(map(len, first)) >= LOOKED_AT:
+                break
+        seen = np.concatenate(first)
+        # x is closed first; its cut need not be a ring: top and bottom are laid over each other after it.
+        across = _cut(seen, self.width) if self.closed_x else None
+        if across is not None:
+            seen = np.stack([_closed(frame, across) for frame in seen])
+        down = _cut(_turned(seen), self.height, ring=self.closed_x) if self.closed_y else None
+        for chunk in (seen, *chunks):
+            made = []
+            for frame in chunk:
+                if across is not None and chunk is not seen:
+                    frame = _closed(frame, across)
+                made.append(frame if down is None else _turned(_closed(_turned(frame), down, self.closed_x)))
+            yield np.stack(made)
+
+    def _framed(self, frames: np.ndarray) -> np.ndarray:
+        """Cropped or mirrored; a side that is to close to no more than it can be laid over itself."""
+        for axis, side, closed in ((1, self.height, self.closed_y), (2, self.width, self.closed_x)):
+            have = frames.shape[axis]
+            side = min(have, _even(side / (1 - BAND))) if closed else side
+            if side == have:
+                continue
+            at = (np.arange(side) + (have - side) // 2) % (2 * have)
+            frames = frames.take(np.minimum(at, 2 * have - 1 - at), axis)
+        return frames
 
 
-def places(length: int, trained: int, closed: bool, generator: Generator) -> list[Tensor]:
-    """Where windows of a trained side lie along a side of the canvas: which latents each covers, whole tokens."""
-    side = min(length, trained)
-    if closed:
-        count = 1 if length <= trained else math.ceil(length / (0.6 * trained))
-        shift = int(torch.randint(length // PATCH, (), generator=generator))
-        starts = [shift + round(i * length / PATCH / count) for i in range(count)]
-    elif length <= trained:
-        starts = [0]
-    else:
-        room = (length - side) // PATCH
-        count = math.ceil(room * PATCH / (0.5 * side)) + 1
-        jitter = torch.rand(count, generator=generator).tolist()
-        step = room / (count - 1)
-        starts = [round(min(room, max(0.0, i * step + (jitter[i] - 0.5) * step))) for i in range(count)]
-        starts[0], starts[-1] = 0, room
-    return [(PATCH * start + torch.arange(side)) % length for start in starts]
+def _even(side: float) -> int:
+    return int(side) // 2 * 2
 
 
-def hat(length: int, windows: int) -> Tensor:
-    """How much each latent of a window counts: most in its middle, where there are several."""
-    at = torch.arange(length) + 0.5
-    return torch.minimum(at, length - at) if windows > 1 else torch.ones(length)
+def _turned(frames: np.ndarray) -> np.ndarray:
+    """Rows for columns, of a frame or of frames."""
+    return frames.swapaxes(-3, -2)
+
+
+def _cut(frames: np.ndarray, width: int, *, ring: bool = False) -> np.ndarray:
+    """Where frames `T H W 3` that are to close at `width` show their left end and where their right: shares `H band` of
+    the left. With `ring` the cut's own ends meet."""
+    band = frames.shape[2] - width
+    looked_at = frames[:LOOKED_AT].astype(np.float32)
+    left, right = looked_at[:, :, :band], looked_at[:, :, width:]
+    cost = ((left - right) ** 2).sum(-1).mean(0)
+    path = _cheapest(cost, ring)
+    shown = (np.arange(band) >= path[:, None]).astype(np.float32)
+    return _blurred(shown, FEATHER, ring)
+
+
+def _cheapest(cost: np.ndarray, ring: bool) -> np.ndarray:
+    """The column of each row of the cheapest path from top to bottom, whose steps are at most one column wide.
+    Of a ring the same is gone three times, and the middle one taken: where it begins it also ends, nearly always."""
+    rows = len(cost)
+    cost = np.tile(cost, (3, 1)) if ring else cost
+    total, came = cost.copy(), np.zeros(cost.shape, int)
+    for row in range(1, len(cost)):
+        before = np.pad(total[row - 1], 1, constant_values=np.inf)
+        choices = np.stack([before[:-2], before[1:-1], before[2:]])
+        came[row] = choices.argmin(0) - 1
+        total[row] += choices.min(0)
+    path = [int(total[-1].argmin())]
+    for row in range(len(cost) - 1, 0, -1):
+        path.append(path[-1] + came[row, path[-1]])
+    found = np.array(path[::-1])
+    return found[rows : 2 * rows] if ring else found
+
+
+def _closed(frame: np.ndarray, left_shown: np.ndarray, ring: bool = False) -> np.ndarray:
+    """A frame `H W 3` without its last columns, laid over its first: its right edge meets its left."""
+    band, height = left_shown.shape[1], frame.shape[0]
+    whole = frame.astype(np.float32)
+    coarse = _blurred(whole, COARSE * height, ring)
+    fine = whole - coarse
+    fading = np.linspace(0, 1, band + 2, dtype=np.float32)[1:-1][:, None]
+    share = left_shown[..., None]
+    laid = fading * coarse[:, :band] + (1 - fading) * coarse[:, -band:]
+    laid += share * fine[:, :band] + (1 - share) * fine[:, -band:]
+    closed = whole[:, : frame.shape[1] - band].copy()
+    closed[:, :band] = laid
+    return closed.clip(0, 255).round().astype(np.uint8)
+
+
+def _blurred(picture: np.ndarray, sigma: float, ring: bool) -> np.ndarray:
+    """A picture blurred; of a `ring` its top lies below its bottom."""
+    rim = int(4 * sigma) + 1
+    edges = [(rim, rim), *[(0, 0)] * (picture.ndim - 1)]
+    framed = np.pad(picture, edges, mode="wrap" if ring else "symmetric")
+    return cv2.GaussianBlur(framed, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)[rim:-rim]

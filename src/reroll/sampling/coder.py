@@ -1,4 +1,4 @@
-"""Frames to latents and back: chunks with what the Decoder sees beside them, rings, canvases, morphs."""
+"""Frames to latents and back: chunks with what the Decoder sees beside them, rings, morphs."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from reroll.parts.decoder import HALO
 from reroll.parts.model import VideoModel
-from reroll.sampling.canvas import Canvas
 from reroll.sampling.labels import Mixture, weights
 from reroll.sampling.morph import morph
 from reroll.training.engine import Engine
@@ -17,23 +16,20 @@ CHUNK_FRAMES = 16
 
 
 class Coder:
-    """Encoder and Decoder of one model, on a canvas if there is one."""
+    """Encoder and Decoder of one model."""
 
-    def __init__(self, model: VideoModel, engine: Engine, canvas: Canvas | None = None) -> None:
+    def __init__(self, model: VideoModel, engine: Engine) -> None:
         self.model, self.engine = model.eval().requires_grad_(False), engine
-        self.canvas, channels = canvas, model.latent_shape[0]
-        self.latent_shape = model.latent_shape if canvas is None else (channels, *canvas.grid)
+        self.latent_shape = model.latent_shape
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """uint8 `T H W 3` → whitened latents `1 T Z h w`."""
         with torch.no_grad(), self.engine.autocast():
-            framed = frames if self.canvas is None else self.canvas.framed(frames)
             encoded = [
-                self.model.encode(self.engine.frames(framed[None, at : at + CHUNK_FRAMES]))
+                self.model.encode(self.engine.frames(frames[None, at : at + CHUNK_FRAMES]))
                 for at in range(0, len(frames), CHUNK_FRAMES)
             ]
-        latents = torch.cat(encoded, 1)
-        return latents if self.canvas is None else self.canvas.without_edge(latents)
+        return torch.cat(encoded, 1)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
@@ -74,7 +70,7 @@ class Coder:
     def _pixels(self, latents: Tensor) -> np.ndarray:
         """Whitened latents `1 T Z h w` → uint8 `T H W 3`."""
         with self.engine.autocast():
-            frames = self._drawn(latents)[0]
+            frames = self.model.decode(latents)[0]
         return self.engine.pixels(frames)
 
     def _morphed(self, one: Tensor, other: Tensor, steps: int) -> Tensor:
@@ -85,23 +81,8 @@ class Coder:
         if steps == 1:
             return self.no_frames()
         with self.engine.autocast():
-            ends = self.engine.pixels(self._drawn(torch.cat([one, other]))[:, 0])
-        if self.canvas is None:
-            return self.encode(morph(ends[0], ends[1], steps))
-        ends = self.canvas.framed(ends)  # what moves over a closed edge
-        between = torch.from_numpy(morph(ends[0], ends[1], steps)).movedim(-1, 1)[None]
-        return self.encode(self.canvas.cropped(between)[0].movedim(1, -1).numpy())
-
-    def _drawn(self, latents: Tensor) -> Tensor:
-        """Whitened latents `B T Z h w` → frames `B T 3 H W`."""
-        if self.canvas is None:
-            return self.model.decode(latents)
-        model = self.model
-        raw = (
-            self.canvas.over_edge(latents) * model.latent_scale[:, None, None]
-            + model.latent_mean[:, None, None]
-        )
-        return self.canvas.cropped(model.decoder(raw))
+            ends = self.engine.pixels(self.model.decode(torch.cat([one, other]))[:, 0])
+        return self.encode(morph(ends[0], ends[1], steps))
 
     def no_frames(self, batch: int = 1) -> Tensor:
         return torch.zeros(batch, 0, *self.latent_shape, device=self.engine.device)

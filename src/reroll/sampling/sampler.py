@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import groupby, islice, pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from torch import Generator, Tensor
 
 from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise
 from reroll.parts.model import VideoModel
-from reroll.parts.motion_prior import PATCH, MotionPrior
+from reroll.parts.motion_prior import PATCH
 from reroll.sampling.bridging import Keyframe, closing, join, keyframes, leaps
-from reroll.sampling.canvas import Canvas, Mosaic
 from reroll.sampling.coder import Coder
 from reroll.sampling.from_noise import latents_from_noise
 from reroll.sampling.settings import SampleSettings, along, generator_of
@@ -38,18 +36,10 @@ class Sampler(Coder):
     """Samples of one model. `key_gap_seconds` is the largest time step the MotionPrior was trained on."""
 
     def __init__(
-        self, model: VideoModel, engine: Engine, *, key_gap_seconds: float, window_frames: int = 16,
-        canvas: Canvas | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, engine, canvas)
+        self, model: VideoModel, engine: Engine, *, key_gap_seconds: float, window_frames: int = 16
+    ) -> None:
+        super().__init__(model, engine)
         self.key_gap_seconds, self.window_frames = key_gap_seconds, window_frames
-
-    def on(self, canvas: Canvas) -> "Sampler":
-        """The same on a canvas."""
-        return Sampler(
-            self.model, self.engine, key_gap_seconds=self.key_gap_seconds, window_frames=self.window_frames,
-            canvas=canvas,
-        )  # fmt: skip
 
     @torch.no_grad()
     def frames(self, settings: SampleSettings, given: Tensor | None = None) -> Iterator[np.ndarray]:
@@ -136,7 +126,7 @@ class Sampler(Coder):
             walk = self._walk(whole)
             window = self._beginning(times, settings, generator, walk(0.0) if walk else code)
         if code is None:
-            code = self._code(window)
+            code = content.encode(window)
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
             earliest, change = max(half, at + first), whole.labels.next_change(number * step)
@@ -162,7 +152,7 @@ class Sampler(Coder):
             number += found.leave + 1 - at + found.between
             window, at = following, enter
             if changing:
-                code = self._code(window)
+                code = content.encode(window)
 
     def _walk(self, settings: SampleSettings) -> Callable[[float], Tensor] | None:
         """The code `1 k` at each time of a clip that goes through several seeds; None if it does not."""
@@ -201,7 +191,7 @@ class Sampler(Coder):
         """A window of keyframes for each of the contents' codes, of which nothing else is known (None: not even that,
         one window)."""
         assert self.model.content is not None
-        content = None if codes is None else self._shown(codes)
+        content = None if codes is None else self.model.content(codes)
         nothing = self.no_frames(1 if codes is None else len(codes))
         return self._denoise(nothing, self.window_frames, times, settings, generator, content)
 
@@ -301,31 +291,13 @@ class Sampler(Coder):
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         with self.engine.autocast():
             return denoise(
-                self._on_canvas(self.model.motion_prior), noise, self._to(times.float()).expand(len(known), -1),
+                self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
                 self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known,
                 highest=self._to(highest).expand(len(known), -1, rows, columns),
-                guidance=settings.guidance, content=content, early=self._on_canvas(self.model.early_prior),
+                guidance=settings.guidance, content=content, early=self.model.early_prior,
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,
             )  # fmt: skip
-
-    def _on_canvas(self, prior: MotionPrior | None) -> Any:  # noqa: ANN401 (called as a MotionPrior is)
-        if prior is None or self.canvas is None:
-            return prior
-        return Mosaic(prior, self.canvas, self.model.latent_shape[1:])
-
-    def _shown(self, codes: Tensor) -> Tensor:
-        """Contents `B Z h w` of codes."""
-        assert self.model.content is not None
-        content: Tensor = self.model.content(codes)
-        return content if self.canvas is None else self.canvas.extended(content)
-
-    def _code(self, window: Tensor) -> Tensor:
-        """The code `B k` of windows `B T Z h w`."""
-        assert self.model.content is not None
-        if self.canvas is not None:
-            window = self.canvas.middle(window, self.model.latent_shape[1:])
-        return self.model.content.encode(window)
 
     # Latents of a loop
 

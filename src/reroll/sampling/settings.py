@@ -22,6 +22,8 @@ class SampleSettings:
     temperature: float = SampleOptions.temperature
     guidance: float = SampleOptions.guidance
     sharpness: float = SampleOptions.sharpness
+    size: str | None = None
+    tile: str | None = None
     loop: bool = False
     through: tuple[int, ...] = ()
     """Seeds whose contents an open clip goes through, evenly in time, from the first to the last."""
