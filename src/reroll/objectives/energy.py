@@ -4,8 +4,9 @@ needs no adversary (Cramér GAN, Bellemare et al. 2017).
     E = 2·E‖x - y‖ - E‖x - x'‖ - E‖y - y'‖          x, x' generated, y, y' real; 0 where both are distributed alike
 
 The middle term holds generated windows apart: all of them being the mean, or one good window, costs as much as a wrong
-one. Labels and time steps are coordinates like the others, so that the joint distribution is compared: what moves
-fast at one time step may not stand for another.
+one. Time steps are a coordinate like the others, so that the joint distribution is compared: what moves fast at one
+time step may not stand for another. Windows of one label are compared with each other, those of others count little: as
+one more coordinate, labels were not heard at all (docs/log.md).
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from torch import Tensor
 from reroll.parts.blocks import time_step
 from reroll.parts.motion_prior import PATCH
 
+OTHER_LABEL = 0.1
+"""How much a pair of windows of different labels counts."""
+
 
 def energy_loss(made: Tensor, real: Tensor, times: Tensor, labels: Tensor) -> Tensor:
     """Energy distance of generated from real latents, each `B T Z h w`, both at `times` `B T` with `labels` `B`.
@@ -26,33 +30,36 @@ def energy_loss(made: Tensor, real: Tensor, times: Tensor, labels: Tensor) -> Te
     """
     if len(made) < 2:
         raise ValueError("an energy distance needs two windows or more")
-    strange = _strangeness(times, labels)
+    strange = _strangeness(times)
+    weights = torch.where(labels[:, None] == labels, 1.0, OTHER_LABEL).fill_diagonal_(0)
     distances = []
     for x, y in zip(_views(made), _views(real.detach()), strict=True):
         unit = y.std(1).square().sum(-1).mul(2).mean().sqrt() + 1e-4  # √E‖y - y'‖²
-        distances.append(energy_distance(x / unit, y / unit, strange))
+        distances.append(energy_distance(x / unit, y / unit, strange, weights))
     return torch.stack(distances).mean()
 
 
-def energy_distance(x: Tensor, y: Tensor, strange: Tensor) -> Tensor:
-    """Of samples `P N D` of each of P distributions, mean over P; `strange` `N N` is added to squared distances.
+def energy_distance(x: Tensor, y: Tensor, strange: Tensor, weights: Tensor) -> Tensor:
+    """Of samples `P N D` of each of P distributions, mean over P; `strange` `N N` is added to squared distances, and
+    `weights` `N N` say how much each pair counts.
 
-    Sample `n` of one is never compared with sample `n` of the other, which is of the same label and time step: those
-    pairs are nearer than two at random.
+    Sample `n` of one is not to be compared with sample `n` of the other, which is of the same label and time step:
+    those pairs are nearer than two at random.
     """
-    others = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    counted = weights > 0
+    shares = weights[counted] / weights.sum()
 
     def apart(a: Tensor, b: Tensor) -> Tensor:
         squared = (a[:, :, None] - b[:, None]).square().sum(-1) + strange
-        return (squared[:, others] + 1e-6).sqrt().mean()
+        return ((squared[:, counted] + 1e-6).sqrt() * shares).sum(1).mean()
 
     return 2 * apart(x, y) - apart(x, x) - apart(y, y)
 
 
-def _strangeness(times: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance `B B` of what windows are asked to be: label and log of the time step."""
+def _strangeness(times: Tensor) -> Tensor:
+    """Squared distance `B B` of windows' time steps, in logarithms."""
     gap = time_step(times).log()
-    return (gap[:, None] - gap).square() + 2 * (labels[:, None] != labels).float()
+    return (gap[:, None] - gap).square()
 
 
 def _views(latents: Tensor) -> Iterator[Tensor]:

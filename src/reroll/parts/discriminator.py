@@ -65,15 +65,16 @@ class Discriminator(nn.Module):
         joined = activate(self.join(self._neighbours(activate(c), times)))
         wide = self.wide(self.enter_wide(F.avg_pool2d(seen, 4)))
         wide = self.widest(self.to_widest(activate(wide)))
-        wide = self.join_wide(self._neighbours(activate(wide), times))
+        wide = activate(self.join_wide(self._neighbours(activate(wide), times)))
         shape = (-1, count)
         none = torch.full(times.shape[:1], -1, device=times.device)
-        label = self.label((none if labels is None else labels) + 1)
-        heard = (joined * label.repeat_interleave(count, 0)[:, :, None, None]).sum(1, keepdim=True)
+        label = self.label((none if labels is None else labels) + 1).repeat_interleave(count, 0)
+        fine, wide = (
+            judge(seen) + (seen * label[:, :, None, None]).sum(1, keepdim=True)
+            for judge, seen in ((self.judge_fine, joined), (self.judge_wide, wide))
+        )
         return Verdict(
-            (self.judge_fine(joined) + heard).float().unflatten(0, shape)[:, :, 0],
-            self.judge_wide(activate(wide)).float().unflatten(0, shape)[:, :, 0],
-            [b, joined],
+            fine.float().unflatten(0, shape)[:, :, 0], wide.float().unflatten(0, shape)[:, :, 0], [b, joined]
         )
 
     def latents(self, frames: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class MotionPrior(nn.Module):
             nn.init.zeros_(zero.weight)
             nn.init.zeros_(zero.bias)
         self.modulate.bias.data.view(6, width)[[2, 5]] = 0.3  # the gates
-        nn.init.normal_(self.label.weight, std=0.02)
+        nn.init.normal_(self.label.weight, std=0.5)
 
     def forward(
         self, latents: Tensor, levels: Tensor, times: Tensor, labels: Tensor, content: Tensor | None = None
@@ -166,11 +166,13 @@ class MotionPrior(nn.Module):
         if self.given is not None:
             x = x + self.given(from_given(tokens, levels, times).flatten(1, 3))
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
+        heard = labels @ self.label.weight if labels.is_floating_point() else self.label(labels + 1)
+        x = x + heard[:, None]
         if content is not None:
             assert self.content is not None
             shown = F.pixel_unshuffle(content, PATCH).permute(0, 2, 3, 1).flatten(1, 2)
             x = x + self.content(shown).repeat(1, latents.shape[1], 1)
-        condition = F.silu(self._condition(levels, times, labels))[:, None]
+        condition = F.silu(self._condition(levels, times) + heard)[:, None]
         modulation = self.modulate(condition).unflatten(-1, (6, self.width))
         angles = rotary_angles(times, rows, columns, self.width // self.heads).repeat(1, 1, self.heads)
         x = x.float()
@@ -199,13 +201,11 @@ class MotionPrior(nn.Module):
         placed: Tensor = self.place(features).flatten(0, 1).repeat(times.shape[1], 1)[None]
         return placed
 
-    def _condition(self, levels: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """Mean noise level of the free tokens, mean time step, label: `B width`."""
+    def _condition(self, levels: Tensor, times: Tensor) -> Tensor:
+        """Mean noise level of the free tokens, and mean time step: `B width`."""
         flat = levels.flatten(1)
         level = flat.sum(1) / (flat > 0).sum(1).clamp(min=1)
         by_level = self.level(fourier(level, 16, 4.0, 0.05))
         by_gap = self.gap(fourier(time_step(times).log2(), 8, 32.0, 3.0))
-        mixed = labels.is_floating_point()
-        heard = labels @ self.label.weight if mixed else self.label(labels + 1)
-        condition: Tensor = by_level + by_gap + heard
+        condition: Tensor = by_level + by_gap
         return condition

@@ -57,11 +57,13 @@ class Join:
     between: int
 
 
-def join(window: Tensor, following: Tensor, at: int, earliest: int, first: int) -> Join | None:
+def join(
+    window: Tensor, following: Tensor, at: int, earliest: int, first: int, *, however_far: bool = False
+) -> Join | None:
     """How to get from a window of keyframes `T Z h w`, entered at `at` and left at `earliest` or later, into one of the
     following `N T Z h w`, entered among its `first` after the very first: so that the smallest share of what is seen
     is a bridge, and then where latents and their change differ least. None where that is far, against what is seen in
-    one window."""
+    one window, unless it is to be gone `however_far` it is."""
     one, others = window.flatten(1), following.flatten(2)
     leave = torch.arange(earliest, len(one), device=one.device)
     apart = torch.cdist(one[leave], others[:, 1 : first + 1])
@@ -76,7 +78,8 @@ def join(window: Tensor, following: Tensor, at: int, earliest: int, first: int) 
         int((share + 1e-3 * both / both.max().clamp(min=1e-6)).argmin()), both.shape
     )
     way = apart[chosen, row, column]
-    if way > FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, others[chosen])):
+    farthest = FARTHEST * max(float(torch.cdist(keys, keys).max()) for keys in (one, others[chosen]))
+    if way > farthest and not however_far:
         return None
     between = int(_bridging(way / pace[chosen, 0, 0]))
     return Join(int(chosen), earliest + int(row), 1 + int(column), between)

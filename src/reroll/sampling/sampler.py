@@ -117,7 +117,8 @@ class Sampler(Coder):
         content = self.model.content
         assert content is not None
         whole, step = settings, float(times[1])
-        settings, number, walk = whole.at(0.0), 0, None  # of the next keyframe
+        since, number, walk = 0.0, 0, None  # of the labels that hold, of the next keyframe
+        settings = whole.at(since)
         if at := known.shape[1]:
             code = None
             window = self._denoise(known, self.window_frames - at, times, settings, generator, None)
@@ -129,17 +130,19 @@ class Sampler(Coder):
             code = content.encode(window)
         half, first = self.window_frames // 2, self.window_frames // 4
         while True:
-            earliest, change = max(half, at + first), whole.labels.next_change(number * step)
+            earliest, change = max(half, at + first), whole.labels.next_change(since)
             due = at + (change / step - number)  # the window's keyframe from which on other labels hold
             if changing := due < self.window_frames - 1:
-                earliest, settings = max(at + 1, math.ceil(due)), whole.at(change)
+                earliest, since = max(at + 1, math.ceil(due)), change
+                settings = whole.at(since)
             yield from keyframes(window[:, at:earliest])
             if walk is None:
                 beginnings = self.windows_near(code, times, settings, generator)
             else:
                 there = walk((number + earliest - at) * step)
                 beginnings = self._beginning(times, settings, generator, there.expand(len(NEAREST), -1))
-            found = join(window[0], beginnings, at, earliest, first)
+            leading = changing or walk is not None  # to what this window does not show
+            found = join(window[0], beginnings, at, earliest, first, however_far=leading)
             if found is None:
                 yield from keyframes(window[:, earliest:])
                 number += self.window_frames - at

@@ -21,7 +21,7 @@ from reroll.parts.model import VideoModel
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
-FORMAT = 4
+FORMAT = 5
 
 
 class FootageRecord(Frozen):
