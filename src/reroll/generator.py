@@ -194,7 +194,7 @@ class Generator:
         make = lambda: varied(self.sampler, one, settings, strength)  # noqa: E731
         return self._clip("vary", settings, make, takes=[one], strength=strength)
 
-    def swap(self, look: str | Path, motion: str | Path, strength: float = 0.6, **options: Any) -> Clip:  # noqa: ANN401
+    def swap(self, look: str | Path, motion: str | Path, strength: float = 0.4, **options: Any) -> Clip:  # noqa: ANN401
         """What one take shows, moving as another does, as long as that; freer the higher `strength` is (0 to 1).
         Options are those of `settings`."""
         _check_strength(strength)

@@ -109,8 +109,8 @@ def test_content_is_drawn_near_a_training_window_of_the_label():
     of_label = content.codes[content.labels == 2]
     assert len(torch.cdist(draws, of_label).argmin(1).unique()) > 15, "seeds give different windows"
     exact = content.draw(3, [(2, 1.0)], 0.0, torch.Generator().manual_seed(3))
-    assert torch.cdist(exact, of_label).min() < 1e-5
-    assert torch.cdist(exact, content.codes[content.labels != 2]).min() > 1e-5
+    assert (exact - of_label).norm(dim=1).min() < 1e-5  # cdist is less exact on some machines
+    assert (exact - content.codes[content.labels != 2]).norm(dim=1).min() > 1e-5
     assert torch.equal(exact, content.draw(3, [(2, 1.0)], 0.0, torch.Generator().manual_seed(3)))
 
 

@@ -194,7 +194,7 @@ def test_slow_motion_is_even(generator, tmp_path):
 
 
 def test_a_swap_is_as_long_as_the_motion_and_has_the_look(generator, take, second):
-    """Barely made again it is the other take's motion around the one's mean picture."""
+    """Barely made again it is a frame of the one, carried along the other's motion."""
     clip = generator.swap(take, second, 0.05, **QUICK)
     assert len(clip.frames) == 20
     look, motion = (frames_of(each).astype(float) for each in (take, second))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reroll.sampling.morph import flow, morph
+from reroll.sampling.morph import carried, flow, morph, warp
 
 
 def texture(height=64, width=86, seed=0):
@@ -50,3 +50,34 @@ def test_where_nothing_is_alike_every_step_is_about_as_long(height, width):
     steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     assert steps.max() < 2 * steps.mean()
     assert len(morph(one, other, 1)) == 0
+
+
+def swaying(picture, axis, frames=24):
+    """A picture that sways by five pixels along an axis."""
+    by = 5 * np.sin(np.arange(frames) / 3)
+    return np.stack(
+        [warp(picture, np.full((*picture.shape[:2], 2), np.eye(2)[axis] * -b, np.float32)) for b in by]
+    )
+
+
+def test_what_is_carried_along_a_take_becomes_its_frames():
+    take = swaying(texture(seed=0)[:, :86], 0).clip(0, 255).astype(np.uint8)
+    inside = np.s_[:, 8:-8, 8:-8]
+    apart = np.abs(carried(take[0], take)[inside].astype(float) - take[inside])
+    still = np.abs(take[:1][inside].astype(float) - take[inside])
+    assert apart.mean() < 0.3 * still.mean()
+
+
+def test_what_is_carried_keeps_its_look_and_moves_as_the_other_does():
+    look = swaying(texture(seed=1)[:, :86], 1).clip(0, 255).astype(np.uint8)
+    motion = swaying(texture(seed=2)[:, :86], 0).clip(0, 255).astype(np.uint8)
+    moved = carried(look[0], motion)
+    assert np.array_equal(moved[0], look[0])
+
+    def flows(clip):
+        return np.stack([flow(clip[0], frame) for frame in clip[1:]])[:, 8:-8, 8:-8]
+
+    apart = {
+        name: np.abs(flows(moved) - flows(clip)).mean() for name, clip in (("look", look), ("motion", motion))
+    }
+    assert apart["motion"] < 0.3 * apart["look"]

@@ -172,7 +172,7 @@ def swap(
     *,
     look: Path,
     motion: Path,
-    strength: float = 0.6,
+    strength: float = 0.4,
     making: Making = MakeOptions(),  # noqa: B008
     options: Sampling = SampleOptions(),  # noqa: B008
 ) -> None:
@@ -182,7 +182,7 @@ def swap(
         run: The run's folder.
         look: The take whose look is kept, as of `extend`.
         motion: The take whose motion is kept, and length.
-        strength: How freely: 0 lays the one over the other, 1 is a new clip of the look.
+        strength: How freely: 0 is a frame of the look, carried along the motion, 1 a new clip of the look.
     """
     name, more = f"{look.stem}-as-{motion.stem}", asdict(options)
     making.make(run, name, lambda own, seed: own.swap(look, motion, strength, seed=seed, **more))

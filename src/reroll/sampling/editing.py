@@ -18,6 +18,7 @@ from reroll.footage import resize
 from reroll.footage.decode import crop_to_aspect
 from reroll.parts.model import GRID
 from reroll.parts.motion_prior import PATCH
+from reroll.sampling.morph import carried
 from reroll.sampling.sampler import GIVEN_FINE, Sampler
 from reroll.sampling.settings import SampleSettings, generator_of
 from reroll.sampling.takes import Take
@@ -47,17 +48,20 @@ def varied(sampler: Sampler, take: Take, settings: SampleSettings, strength: flo
 def swapped(
     sampler: Sampler, look: Take, motion: Take, settings: SampleSettings, strength: float
 ) -> Iterator[np.ndarray]:
-    """What one take shows, moving as another does: the other's latents, with the one's mean over time for their own,
-    made again from `strength` (0 to 1)."""
+    """What one take shows, moving as another does: its frame that is most like the other's first, carried along the
+    other's optical flow, made again from `strength` (0 to 1)."""
     size = sampler.model.config
     content = sampler.model.content
     assert content is not None
-    shown = sampler.encode(np.stack(list(look.frames(settings.fps, size.height, size.width))))
-    moving = sampler.encode(np.stack(list(motion.frames(settings.fps, size.height, size.width))))
-    carried = moving - moving.mean(1, keepdim=True) + shown.mean(1, keepdim=True)
-    rows, columns = (side // PATCH for side in carried.shape[-2:])
-    levels = torch.full((carried.shape[1], rows, columns), strength)
-    yield from sampler.decode(edited(sampler, settings, carried, levels, content(content.encode(shown))))
+    looks, moving = (
+        np.stack(list(take.frames(settings.fps, size.height, size.width))) for take in (look, motion)
+    )
+    shown, first = sampler.encode(looks), sampler.encode(moving[:1])
+    nearest = int((shown - first).square().mean((0, 2, 3, 4)).argmin())
+    moved = sampler.encode(carried(looks[nearest], moving))
+    rows, columns = (side // PATCH for side in moved.shape[-2:])
+    levels = torch.full((moved.shape[1], rows, columns), strength)
+    yield from sampler.decode(edited(sampler, settings, moved, levels, content(content.encode(shown))))
 
 
 def repainted(sampler: Sampler, take: Take, mask: Take, settings: SampleSettings) -> Iterator[np.ndarray]:

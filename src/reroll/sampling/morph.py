@@ -5,6 +5,7 @@ frames, warped by it, are blended as in Super SloMo (Jiang et al. 2018, section 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -28,6 +29,18 @@ def morph_at(one: np.ndarray, other: np.ndarray, shares: Sequence[float]) -> np.
     return between
 
 
+def carried(frame: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """A uint8 frame `H W 3` that moves as frames `T H W 3` of the same size do, from their first on: `T H W 3`. Their
+    flow is added up from frame to frame."""
+    field = np.zeros((*frame.shape[:2], 2), np.float32)
+    frames = [frame]
+    for before, now in pairwise(motion):
+        step = flow(now, before)
+        field = step + warp(field, step)
+        frames.append(warp(frame, field).clip(0, 255).round().astype(np.uint8))
+    return np.stack(frames)
+
+
 def flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Where each pixel of one frame lies in the other, from its own place: `H W 2` (x, y), pixels."""
     height, width = one.shape[:2]
@@ -43,7 +56,7 @@ def flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def warp(frame: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """The float32 frame `H W 3` each pixel of which is what lies at `field` (`H W 2`) from its place."""
+    """The float32 frame `H W C` each pixel of which is what lies at `field` (`H W 2`) from its place."""
     height, width = frame.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return cv2.remap(
