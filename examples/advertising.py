@@ -1,4 +1,4 @@
-"""Advertising: twelve variations of a take, in three aspect ratios, and one sheet to choose from.
+"""Advertising: twelve variations of a take, in three aspect ratios, and a sheet of each to choose from.
 
     python examples/advertising.py take.mp4 --minutes 40 -o spots
 
@@ -18,10 +18,11 @@ COUNT, NEAREST, FARTHEST = 12, 0.25, 0.8
 ASPECTS = {"wide": (16, 9), "square": (1, 1), "tall": (9, 16)}
 
 
-def framed(height: int, aspect: tuple[int, int]) -> str:
-    """A size of an aspect ratio: as high as the run is, and even."""
-    width, by = aspect
-    return f"{max(16, round(height * width / by / 2) * 2)}x{height}"
+def framed(width: int, height: int, aspect: tuple[int, int]) -> str:
+    """The largest size of an aspect ratio that is as high as a run's frames, or as twice their width allows."""
+    across, down = aspect
+    height = min(height, 2 * width * down // across) // 2 * 2
+    return f"{height * across // down // 2 * 2}x{height}"
 
 
 def main() -> None:
@@ -37,12 +38,14 @@ def main() -> None:
     reroll.train([take], out / "run", recipe="vaegan", minutes=options.minutes, size=options.size)
     generator = reroll.load(out / "run")
     strengths = np.linspace(NEAREST, FARTHEST, COUNT)
+    run = generator.record.model
     for name, aspect in ASPECTS.items():
-        size, rows = framed(generator.record.model.height, aspect), []
+        size, rows = framed(run.width, run.height, aspect), []
         for seed, strength in enumerate(strengths):
             clip = generator.vary(take, float(strength), seed=seed, size=size)
+            frames = clip.frames  # made once, and kept for the file
             print(clip.save(out / name / f"{take.stem}-{seed:02d}.mp4"))
-            rows.append(np.hstack(clip.frames[np.linspace(0, len(clip.frames) - 1, 6).round().astype(int)]))
+            rows.append(np.hstack(frames[np.linspace(0, len(frames) - 1, 6).round().astype(int)]))
         Image.fromarray(np.vstack(rows)).save(
             out / f"{name}.png"
         )  # a row a variation, from its first frame to its last

@@ -2,7 +2,7 @@
 
     python examples/film.py plate.mp4 --minutes 60 --size 128 -o plate
 
-Trains on the plate alone. Called again, it goes on where it was stopped, and then makes what is missing.
+Trains on the plate alone. Called again, training goes on where it was stopped; the clips are made again.
 """
 
 import argparse
@@ -26,6 +26,7 @@ def main() -> None:
     generator = reroll.load(out / "run")
     clips = {f"longer-{seed}": generator.extend(plate, seconds, seed=seed) for seed in range(3)}
     clips["earlier"] = generator.extend(plate, seconds / 2, backwards=True)
+    clips["loop"] = generator.loop(plate, 2)
     clips["slow"] = generator.retime(plate, slow=4)
     for name, clip in clips.items():
         print(clip.save(out / f"{name}.mov"))  # ProRes 4444, for an editing room

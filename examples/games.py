@@ -30,6 +30,7 @@ def main() -> None:
     generator = reroll.load(out / "run")
     loop = {"seconds": options.seconds, "fps": options.fps, "loop": True, "seed": options.seed}
     texture = generator.sample(**loop, tile="xy", label=options.texture)
+    print(f"{len(texture.frames)} frames")  # made once, and kept for both files
     print(texture.save(out / "texture.gif"))
     print(texture.save(out / "texture.png", "sprite"))
     for label in generator.record.model.labels:

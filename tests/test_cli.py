@@ -138,6 +138,8 @@ BAD = [
     (2, "--size 44x32", ["sample", "gan", "--size", "44x32", "--tile", "x"]),
     (2, "--label", ["sample", "gan", "--label", "walk@0,run@3s"]),
     (2, "--seeds", ["explore", "gan", "--seeds", "3"]),
+    (2, "one clip", ["explore", "gan", "--seeds", "1,3", "--count", "3"]),
+    (2, "--seed banana", ["retime", "gan", "clips/clip0.mp4", "--seed", "banana"]),
     (2, "--seed", ["explore", "gan", "--seeds", "3,many"]),
     (2, "encoder", ["inbetween", "gan", "clips/clip0.mp4", "clips/clip0.mp4"]),
     (3, "missing.mp4", ["inbetween", "vae", "clips/clip0.mp4", "missing.mp4"]),

@@ -14,6 +14,8 @@ from footage_maker import shaking, write_clip, write_picture
 from toy import FPS, HEIGHT, WIDTH, run_in
 
 from reroll.cli import app
+from reroll.errors import UsageError
+from reroll.sampling.labels import Labels
 from reroll.training.run import read_record
 
 README = Path(__file__).parent.parent / "README.md"
@@ -99,8 +101,9 @@ def prepare(place, verb, named, rest):
             command = shrink("train", {"--output": name}, ["footage-of-the-test"])
             assert run_in(place, *command)[0] == 0
     if "--label" in named:
-        labels = read_record(place / runs[0]).model.labels
-        if named["--label"] not in labels:
+        try:
+            Labels.parse(named["--label"], read_record(place / runs[0]).model.labels)
+        except UsageError:  # the run that was made for it has no labels
             named.pop("--label")
 
 

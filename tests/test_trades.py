@@ -3,6 +3,7 @@
 import os
 import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -12,11 +13,13 @@ import toy
 from footage_maker import shaking, write_clip
 from nbclient import NotebookClient
 from PIL import Image
-from test_readme import run_all
+from test_readme import commands, options, run_all
 from toy import FPS, HEIGHT, WIDTH
 
 import reroll
+from reroll.config import ModelConfig
 from reroll.export.formats import read_record
+from reroll.sampling.canvas import Canvas
 
 HERE = Path(__file__).parent
 PAGES = sorted((HERE.parent / "docs" / "trades").glob("*.md"))
@@ -67,6 +70,16 @@ def test_there_is_a_page_and_an_example_of_each():
     )
 
 
+@pytest.mark.parametrize("width", [86, 114])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_sizes_are_those_of_a_run_of_usual_size(page, width):
+    run = ModelConfig(height=64, width=width, **toy.TINY)
+    for words in commands(page.read_text(encoding="utf-8")):
+        named, _ = options(words[1:])
+        if words[0] != "train" and ("--size" in named or "--tile" in named):
+            assert Canvas.of(run, named.get("--size"), named.get("--tile"))
+
+
 def links(page):
     return [part.split(")")[0] for part in page.read_text(encoding="utf-8").split("](")[1:]]
 
@@ -82,7 +95,7 @@ def test_the_commands_of_its_page_run(page, tmp_path, monkeypatch):
 def test_film(monkeypatch, take, tmp_path):
     run_example(monkeypatch, "film.py", take, "--seconds", "0.4", "-o", tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").glob("*.mov")}
-    assert names == {"longer-0.mov", "longer-1.mov", "longer-2.mov", "earlier.mov", "slow.mov"}
+    assert names == {"longer-0.mov", "longer-1.mov", "longer-2.mov", "earlier.mov", "loop.mov", "slow.mov"}
     assert read_record(tmp_path / "out" / "earlier.mov")["options"]["backwards"] is True
 
 
@@ -98,6 +111,14 @@ def test_advertising(monkeypatch, take, tmp_path):
     assert np.diff(strengths).min() > 0
 
 
+def test_advertising_of_a_take_that_stands_upright(monkeypatch, tmp_path):
+    upright = write_clip(tmp_path / "upright.mp4", shaking(10, 2 * WIDTH // 2 * 2, WIDTH), fps=FPS)
+    run_example(monkeypatch, "advertising.py", upright, "-o", tmp_path / "out")
+    for name, shape in (("wide", (64, 36)), ("square", (64, 64)), ("tall", (36, 64))):
+        with Image.open(tmp_path / "out" / f"{name}.png") as sheet:
+            assert sheet.size == (6 * shape[0], 12 * shape[1])
+
+
 def test_games(monkeypatch, actions, tmp_path):
     run_example(monkeypatch, "games.py", actions, "--seconds", "1", "-o", tmp_path / "out")
     made = {path.name for path in (tmp_path / "out").glob("*.*")}
@@ -105,6 +126,7 @@ def test_games(monkeypatch, actions, tmp_path):
     assert read_record(tmp_path / "out" / "walk.png")["options"]["label"] == "walk"
 
 
+@pytest.mark.skipif(find_spec("ipywidgets") is None, reason="needs .[notebook]")
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 @pytest.mark.timeout(600)
 def test_the_notebook_runs_from_its_first_cell_to_its_last(take, tmp_path, monkeypatch):

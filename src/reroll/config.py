@@ -84,7 +84,7 @@ class SampleOptions:
         sharpness: How far samples are led away from what the motion prior made half-way through its training, which
             was more blurred; 0 is plain, and takes half the time.
         size: Width and height in pixels, such as 128x72: what is smaller than trained is the frame's middle, what is
-            larger goes on mirrored at its edges, up to twice as far.
+            larger goes on mirrored at its edges, up to twice as far. `repaint` keeps the take's own.
         tile: x, y or xy: the left edge meets the right one, the top the bottom, or both. The ends of each such side are
             laid over each other, so it is a quarter shorter than trained unless --size says otherwise.
     """

@@ -115,6 +115,24 @@ def test_a_small_side_that_closes_is_of_the_middle():
     assert jump(closed, 2)[0] < 1.5
 
 
+def test_frames_are_made_as_they_are_asked_for():
+    made = []
+
+    def chunks():
+        for _ in range(100):
+            made.append(1)
+            yield texture(16)
+
+    next(Canvas.of(CONFIG, None, "xy").fitted(chunks()))
+    assert 16 * len(made) == LOOKED_AT
+
+
+def test_a_run_too_small_for_a_tile_says_so():
+    small = CONFIG.model_copy(update={"height": 16, "width": 22})
+    with pytest.raises(UsageError, match="--tile xy: a run of 22x16 is too small"):
+        Canvas.of(small, None, "xy")
+
+
 def test_few_frames_will_do():
     assert fitted(shaking(1, HEIGHT, WIDTH), tile="xy").shape == (1, 48, 64, 3)
 

@@ -92,7 +92,10 @@ class MakeOptions:
         from reroll.export.formats import choose, is_folder
 
         chosen, folder, identity = choose(self.output, self.format), is_folder(self.output), self.identity()
-        seeds = self.seeds() if seeds is None else seeds
+        asked = self.seeds()
+        if seeds is not None and len(asked) > 1:
+            raise UsageError("--count and a range of --seed: this task makes one clip; leave them out.")
+        seeds = asked if seeds is None else seeds
         if not folder and len(seeds) > 1:
             raise UsageError(
                 f"-o {self.output} is one file, and {len(seeds)} clips were asked for; give a folder."

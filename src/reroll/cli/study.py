@@ -153,7 +153,7 @@ def pack(
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> None:
-    """A trained run as one file, to share: weights, settings and model card; every verb takes it for the run.
+    """A trained run as one file, to share: weights, settings, model card. Verbs that make video take it for the run.
 
     Args:
         run: The run's folder.

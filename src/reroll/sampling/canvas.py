@@ -9,6 +9,7 @@ blending, Brown and Lowe 2003).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -57,6 +58,10 @@ class Canvas:
         for name, side in sides.items():
             trained = getattr(config, name)
             most = _even(trained * (1 - LEAST_BAND)) if closed[name] else 2 * trained
+            if (closed[name] and side < LEAST and size is None) or most < LEAST:
+                raise UsageError(
+                    f"--tile {tile}: a run of {config.width}x{config.height} is too small for edges that meet."
+                )
             if not LEAST <= side <= most or side % 2:
                 why = "where edges meet, of" if closed[name] else "of"
                 raise UsageError(
@@ -82,7 +87,7 @@ class Canvas:
         if across is not None:
             seen = np.stack([_closed(frame, across) for frame in seen])
         down = _cut(_turned(seen), self.height, ring=self.closed_x) if self.closed_y else None
-        for chunk in (seen, *chunks):
+        for chunk in chain([seen], chunks):
             made = []
             for frame in chunk:
                 if across is not None and chunk is not seen:
