@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LATENT, RATE, BETA = 64, 1e-3, 16.0
 """With a smaller BETA frames are rebuilt a little better, but more draws of the prior fall between what was learnt: of
 running water, with 4, some are noise."""
+WIDEST, STEEPEST = 2.0, 1e3
+"""Limits of the log-variance and of the gradient's norm: without them a training on objects ended in black."""
 
 
 def encoder() -> keras.Model:
@@ -43,13 +45,14 @@ def training_step(encode: keras.Model, decode: keras.Model) -> Callable[[Floats]
     """One step of both networks on a batch of frames `B 64 64 3`."""
     import tensorflow as tf
 
-    rate = tf.keras.optimizers.Adam(RATE)
+    rate = tf.keras.optimizers.Adam(RATE, global_clipnorm=STEEPEST)
     weights = encode.trainable_variables + decode.trainable_variables
 
     @tf.function
     def step(real: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             mean, log_variance = tf.split(encode(real), 2, axis=1)
+            log_variance = tf.clip_by_value(log_variance, -12.0, WIDEST)
             code = mean + tf.exp(0.5 * log_variance) * tf.random.normal(tf.shape(mean))
             error = tf.reduce_sum((decode(code) - real) ** 2, (1, 2, 3))
             kl = 0.5 * tf.reduce_sum(mean**2 + tf.exp(log_variance) - 1 - log_variance, 1)
