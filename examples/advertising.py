@@ -46,9 +46,8 @@ def main() -> None:
             frames = clip.frames  # made once, and kept for the file
             print(clip.save(out / name / f"{take.stem}-{seed:02d}.mp4"))
             rows.append(np.hstack(frames[np.linspace(0, len(frames) - 1, 6).round().astype(int)]))
-        Image.fromarray(np.vstack(rows)).save(
-            out / f"{name}.png"
-        )  # a row a variation, from its first frame to its last
+        # A row is a variation, from its first frame to its last.
+        Image.fromarray(np.vstack(rows)).save(out / f"{name}.png")
         print(out / f"{name}.png")
 
 

@@ -141,7 +141,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(take, tmp_path, monke
     notebook.cells.insert(
         begin + 1,
         nbformat.v4.new_code_cell(
-            "import functools, pytest, toy\n"
+            "import pytest, toy\n"
             "toy.shrink(pytest.MonkeyPatch())\n"
             f"FOOTAGE = {str(take)!r}\n"
             "train, report = reroll.train, reroll.report\n"

@@ -33,11 +33,9 @@ def varied(sampler: Sampler, take: Take, settings: SampleSettings, strength: flo
 
     What the Decoder misses of the take is added as far as the take is kept.
     """
-    size = sampler.model.config
-    frames = np.stack(list(take.frames(settings.fps, size.height, size.width)))
+    frames = _whole(sampler, take, settings)
     latents = sampler.encode(frames)
-    rows, columns = (side // PATCH for side in latents.shape[-2:])
-    made = edited(sampler, settings, latents, torch.full((len(frames), rows, columns), strength))
+    made = edited(sampler, settings, latents, _everywhere(latents, strength))
     kept, at = (1 - strength) ** 2, 0
     for old, new in zip(sampler.decode(latents), sampler.decode(made), strict=True):
         missed = frames[at : at + len(old)].astype(np.float32) - old
@@ -50,17 +48,13 @@ def swapped(
 ) -> Iterator[np.ndarray]:
     """What one take shows, moving as another does: its frame that is most like the other's first, carried along the
     other's optical flow, made again from `strength` (0 to 1)."""
-    size = sampler.model.config
     content = sampler.model.content
     assert content is not None
-    looks, moving = (
-        np.stack(list(take.frames(settings.fps, size.height, size.width))) for take in (look, motion)
-    )
+    looks, moving = (_whole(sampler, take, settings) for take in (look, motion))
     shown, first = sampler.encode(looks), sampler.encode(moving[:1])
     nearest = int((shown - first).square().mean((0, 2, 3, 4)).argmin())
     moved = sampler.encode(carried(looks[nearest], moving))
-    rows, columns = (side // PATCH for side in moved.shape[-2:])
-    levels = torch.full((moved.shape[1], rows, columns), strength)
+    levels = _everywhere(moved, strength)
     yield from sampler.decode(edited(sampler, settings, moved, levels, content(content.encode(shown))))
 
 
@@ -68,7 +62,7 @@ def repainted(sampler: Sampler, take: Take, mask: Take, settings: SampleSettings
     """The take at its own size, painted anew where the mask is white (a picture, or a video of which the last frame
     stays). UsageError if nothing is masked that the model sees."""
     size = sampler.model.config
-    frames = np.stack(list(take.frames(settings.fps, size.height, size.width)))
+    frames = _whole(sampler, take, settings)
     masks = _masks(mask, take, settings.fps, len(frames))
     tokens = [_tokens(each, size.height, size.width) for each in masks]
     free = torch.stack([tokens[min(at, len(tokens) - 1)] for at in range(len(frames))]).float()
@@ -86,6 +80,18 @@ def repainted(sampler: Sampler, take: Take, mask: Take, settings: SampleSettings
             at += 1
         height, width = even(take)
         yield np.stack(painted)[:, :height, :width]
+
+
+def _whole(sampler: Sampler, take: Take, settings: SampleSettings) -> np.ndarray:
+    """All frames of a take at the model's size: `T H W 3`."""
+    size = sampler.model.config
+    return np.stack(list(take.frames(settings.fps, size.height, size.width)))
+
+
+def _everywhere(latents: Tensor, strength: float) -> Tensor:
+    """The same level for each token of latents `1 T Z h w`: `T h/2 w/2`."""
+    rows, columns = (side // PATCH for side in latents.shape[-2:])
+    return torch.full((latents.shape[1], rows, columns), strength)
 
 
 def even(take: Take) -> tuple[int, int]:
