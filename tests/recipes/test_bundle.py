@@ -1,6 +1,7 @@
 """A run as one file: the same samples, nothing of the machine in it, and nothing that is made up is believed."""
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -66,6 +67,13 @@ def test_the_card_says_what_is_in_it(footage, tmp_path):
         "20 steps",
     ):
         assert words in card
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permission bits")
+def test_it_can_be_read_by_whoever_may_read_other_files(bundles, tmp_path):
+    other = tmp_path / "other"
+    other.touch()
+    assert bundles("gan").stat().st_mode == other.stat().st_mode
 
 
 def test_a_name_without_the_ending_is_refused(runs, tmp_path):

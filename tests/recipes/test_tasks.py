@@ -10,7 +10,7 @@ import reroll
 from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.export.media import VideoWriter
 from reroll.footage import probe, read_clip
-from reroll.footage.sound import read_sound
+from reroll.footage.guard import read_sound
 from reroll.recipes import RECIPES
 from reroll.sampling.morph import carried
 

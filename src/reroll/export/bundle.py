@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from reroll.errors import CheckpointError
 from reroll.export.media import atomic_path
@@ -44,7 +44,9 @@ def pack(run: Path, output: Path) -> Path:
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     with atomic_path(output) as temporary:
-        save_file(tensors, temporary, {KEY: json.dumps(content)})
+        temporary.write_bytes(
+            save(tensors, {KEY: json.dumps(content)})
+        )  # save_file would let only its owner read it
     return output
 
 

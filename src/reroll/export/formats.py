@@ -17,12 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reroll.errors import RerollError, UsageError
+from reroll.errors import FootageError, RerollError, UsageError
 from reroll.export import animation, pictures
 from reroll.export.media import (
     H264,
@@ -36,6 +35,7 @@ from reroll.export.media import (
     checked_frames,
     exact_rate,
 )
+from reroll.footage.container import open_container
 
 Frames = NDArray[np.uint8]
 Encode = Callable[[Path, Frames, Fraction, str, Path], None]
@@ -198,7 +198,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
         path = path / "frame-00000.png"
     try:
         record = json.loads(_comment(path))
-    except (ValueError, OSError):  # no JSON; no video or picture at all (Pillow's and PyAV's errors are both)
+    except (ValueError, OSError, FootageError):  # no JSON; no picture (Pillow's errors are both); no video
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -214,6 +214,6 @@ def _comment(path: Path) -> str:
                 image.info.get("comment", b"") if image.format == "GIF" else image.info.get("Comment", "")
             )
             return comment.decode("latin-1") if isinstance(comment, bytes) else str(comment)
-    with av.open(str(path)) as container:
+    with open_container(path) as container:
         tags = {name.lower(): value for name, value in container.metadata.items()}
     return tags.get("comment", "")

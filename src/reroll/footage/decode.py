@@ -1,4 +1,5 @@
-"""Decoding: a file in, upright RGB frames with square pixels and true timestamps out.
+"""Decoding: a file in, upright RGB frames with square pixels and true timestamps out; in this process, which is the
+decoding child's (`guard.py` is what others call).
 
 PyAV applies nothing by itself, so this is where a display matrix, a sample aspect ratio, the colour matrix
 and range, 10-bit samples, alpha and interlacing are honoured, and where missing, repeated or backward
@@ -262,11 +263,8 @@ def upright(image: np.ndarray, orientation: Orientation, aspect: Fraction) -> np
     return np.ascontiguousarray(image)
 
 
-class Decoder:
-    """Iterate over a file's `DecodedFrame`s once; afterwards `damage` says what could not be read.
-
-    `declared_seconds` and `fps` are the header's claims. Close it, or use it in a `with`.
-    """
+class LocalDecoder:
+    """`guard.Decoder` in this process: iterate over a file's `DecodedFrame`s once."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -280,7 +278,7 @@ class Decoder:
         self.fps = declared_fps(self._stream)
         self.declared_seconds = declared_seconds(self._container, self._stream)
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self) -> LocalDecoder:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -318,12 +316,6 @@ class Decoder:
             raise nothing_decoded(self.path)
 
 
-def decode(path: Path | str) -> Iterator[DecodedFrame]:
-    """Every frame of a file in order; FootageError when there is none."""
-    with Decoder(path) as decoder:
-        yield from decoder
-
-
 def crop_to_aspect(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The largest centred part of `image` with the aspect of `height` x `width`; at most a pixel is left
     uncropped.
@@ -357,26 +349,3 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         image = halve(np.ascontiguousarray(image), 2 * min(height, width))
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
-
-
-def read_clip(
-    path: Path | str, height: int, width: int, max_frames: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """A whole file as frames uint8 T H W 3 and their times float64 T, at most `max_frames` from its
-    beginning.
-    """
-    images: list[np.ndarray] = []
-    times: list[float] = []
-    with Decoder(path) as decoder:
-        for frame in decoder:
-            images.append(resize(frame.image, height, width))
-            times.append(frame.timestamp)
-            if max_frames is not None and len(images) >= max_frames:
-                break
-    return np.stack(images), np.asarray(times, dtype=np.float64)
-
-
-def read_picture(path: Path | str, height: int, width: int) -> np.ndarray:
-    """The first frame of a picture or a video as uint8 1 H W 3."""
-    frames, _ = read_clip(path, height, width, max_frames=1)
-    return frames

@@ -19,10 +19,11 @@ import numpy as np
 from reroll.config import Frozen
 from reroll.errors import FootageError
 from reroll.footage.container import shown
-from reroll.footage.decode import DecodedFrame, Decoder, halve
+from reroll.footage.decode import DecodedFrame
 from reroll.footage.faults import Bars, Box, black_bars, static_overlays
+from reroll.footage.guard import Decoder, probe
 from reroll.footage.movement import MovementMeter, frames_apart
-from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage, probe
+from reroll.footage.probe import FootageFile, Probe, Skipped, find_footage
 from reroll.footage.shots import (
     GLANCE_PIXELS,
     CutFinder,
@@ -133,7 +134,7 @@ class _Sample:
         recent: deque[np.ndarray] = deque(maxlen=self._apart + 1)
         pairs: list[tuple[int, np.ndarray, np.ndarray]] = []
         for index, frame in enumerate(frames):
-            image = halve(frame.image, 2 * GLANCE_PIXELS)
+            image = frame.image
             small = glance(image)
             cuts += cut_finder.push(small)
             dissolves.push(small)
@@ -223,7 +224,7 @@ def _inspect_file(
     if seen.duration_seconds is not None:
         apart = min(apart, max(1, round(expected) - 1))
     sample = _Sample(apart, pairs, min(budget, expected))
-    with Decoder(file.path) as decoder:
+    with Decoder(file.path, halved_to=2 * GLANCE_PIXELS) as decoder:
         if complete:
             count = _take(sample, decoder, 4 * budget)
             complete = count < 4 * budget

@@ -20,16 +20,17 @@ import numpy as np
 
 from reroll.errors import FootageError
 from reroll.footage.container import shown
-from reroll.footage.decode import DecodedFrame, Decoder, halve, resize
+from reroll.footage.decode import DecodedFrame, resize
+from reroll.footage.guard import Decoder
 from reroll.footage.probe import FootageFile
 from reroll.footage.shards import FORMAT, FolderWriter, file_key, frames_per_shard, write_synced
 from reroll.footage.shots import (
-    GLANCE_PIXELS,
     CutFinder,
     DissolveFinder,
     Pending,
     StillFilter,
     glance,
+    halved_to,
     split_shots,
     usual_gap,
 )
@@ -73,7 +74,10 @@ def take_file(
     place = cache / "files" / file_key(item.sha256, height, width)
     if place.exists():
         shutil.rmtree(place)
-    with FolderWriter(place, frames_per_shard(height, width)) as folder, Decoder(item.file.path) as decoder:
+    with (
+        FolderWriter(place, frames_per_shard(height, width)) as folder,
+        Decoder(item.file.path, halved_to(height, width)) as decoder,
+    ):
         taken = _Taken(folder, height, width)
         for frame in decoder:
             taken.push(frame)
@@ -114,11 +118,10 @@ class _Taken:
 
     def push(self, frame: DecodedFrame) -> None:
         """Take the next decoded frame."""
-        image = halve(frame.image, 2 * max(GLANCE_PIXELS, self._height, self._width))
-        small = glance(image)
+        small = glance(frame.image)
         self._cuts += self._cut_finder.push(small)
         self._dissolves.push(small)
-        pending = Pending(self.decoded, frame.timestamp, resize(image, self._height, self._width))
+        pending = Pending(self.decoded, frame.timestamp, resize(frame.image, self._height, self._width))
         self._keep(self._still_filter.push(pending, small))
         self._all_times.append(frame.timestamp)
         self.decoded += 1

@@ -130,8 +130,8 @@ def find_footage(paths: Sequence[Path | str]) -> tuple[list[FootageFile], list[S
     return list(once.values()), skipped
 
 
-def probe(path: Path | str) -> Probe:
-    """Open a file, decode one frame and describe it; FootageError with one line if that cannot be done."""
+def probe_here(path: Path | str) -> Probe:
+    """`guard.probe` in this process: open a file, decode one frame and describe it."""
     with open_container(path) as container:
         stream = video_stream(container, path)
         frame = next(raw_frames(container, stream), None)

@@ -54,6 +54,11 @@ STILL_SECONDS, STILL_FRAMES = 0.5, 4
 """... longer than this, in time and in frames."""
 
 
+def halved_to(height: int, width: int) -> int:
+    """The short side down to which frames may be halved before they are looked at and brought to this size."""
+    return 2 * max(GLANCE_PIXELS, height, width)
+
+
 def glance(image: np.ndarray) -> np.ndarray:
     """A frame's small version, short side `GLANCE_PIXELS`, on which cuts and stills are judged."""
     height, width = image.shape[:2]

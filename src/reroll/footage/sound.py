@@ -16,9 +16,9 @@ RATE = 48_000  # samples a second
 CHANNELS = 2
 
 
-def read_sound(path: Path) -> Iterator[np.ndarray]:
-    """The first sound of a file in pieces; what cannot be decoded is left out. It begins with the video: what comes
-    before that is cut off, what begins later begins after silence."""
+def sound_here(path: Path) -> Iterator[np.ndarray]:
+    """`guard.read_sound` in this process: the first sound of a file in pieces; what cannot be decoded is left out. It
+    begins with the video: what comes before that is cut off, what begins later begins after silence."""
     with open_container(path) as container:
         stream: AudioStream = container.streams.audio[0]
         video = container.streams.video[0]

@@ -25,9 +25,10 @@ import numpy as np
 
 from reroll.errors import FootageError, SpaceError, UsageError
 from reroll.footage.container import shown
+from reroll.footage.guard import probe
 from reroll.footage.intake import KnownFile, cached_index, take_file
 from reroll.footage.notes import ingest_notes, some
-from reroll.footage.probe import FootageFile, Skipped, probe
+from reroll.footage.probe import FootageFile, Skipped
 from reroll.footage.shards import (
     FORMAT,
     RULES,

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
-from reroll.footage.shots import usual_gap
-from reroll.footage.sound import CHANNELS, RATE, read_sound
+from reroll.footage.guard import read_sound
+from reroll.footage.shots import halved_to, usual_gap
+from reroll.footage.sound import CHANNELS, RATE
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler
 from reroll.sampling.settings import SampleSettings
@@ -97,7 +98,7 @@ class Take:
             return
         held: np.ndarray | None = None
         count, before, surplus = 0, 0.0, 0.0
-        for frame in decode(self.path):
+        for frame in decode(self.path, halved_to(height, width)):  # as in a store
             if (gap := frame.timestamp - before) > LONGEST_GAP_SECONDS and held is not None:
                 surplus += gap - LONGEST_GAP_SECONDS
                 Console(stderr=True).print(

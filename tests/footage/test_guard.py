@@ -1,0 +1,156 @@
+"""Decoding in a child process: what happens to it is one line, and the next file is decoded."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage_maker import moving_square, write_clip
+
+from reroll.errors import FootageError
+from reroll.footage import guard
+from reroll.footage.decode import LocalDecoder
+from reroll.footage.guard import Decoder, decode, probe
+
+BROKEN = """
+import os, time
+from reroll.footage import child
+
+class Broken(child.LocalDecoder):
+    def __iter__(self):
+        for number, frame in enumerate(super().__iter__()):
+            if number == 3 and self.path.name == "bad.mp4":
+                {fault}
+            yield frame
+
+child.LocalDecoder, child.MOST_BYTES, child.MOST_CPU_SECONDS = Broken, 2 << 30, 1
+child.main()
+"""
+FAULTS = {
+    "aborts": ("os.abort()", "crashed on it .SIGABRT"),
+    "ends": ("os._exit(3)", "crashed on it .exit code 3"),
+    "computes without end": ("while True: pass", "takes too long"),
+    "waits without end": ("time.sleep(1000)", "takes too long"),
+    "grows": ("held = bytearray(3 << 30)", "takes too much memory"),
+    "answers nonsense": ("os.write(child_out, b'[]\\n')", "crashed on it"),
+}
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """No child from before; those that are made here end here."""
+    monkeypatch.setattr(guard, "_idle", [])
+    yield monkeypatch
+    for child in guard._idle:
+        child.end()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "clip.mp4", moving_square(20))
+
+
+def test_frames_are_those_of_this_process(clip):
+    for halved_to in (None, 16):
+        with LocalDecoder(clip) as here:
+            expected = list(here)
+        found = list(decode(clip, halved_to))
+        assert [frame.timestamp for frame in found] == [frame.timestamp for frame in expected]
+        if halved_to is None:
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one.image, other.image)
+        else:
+            assert {min(frame.image.shape[:2]) for frame in found} == {24}, "48 halved once, not below 16"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits are POSIX")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_becomes_of_the_child_is_one_line(clip, fresh, fault):
+    what, words = FAULTS[fault]
+    program = BROKEN.replace("{fault}", what.replace("child_out", "3"))
+    if fault == "answers nonsense":  # where the answers go is what dup gave
+        program = program.replace("os.write(3,", "os.write(int(os.environ['ANSWERS']),").replace(
+            "child.main()", "os.environ['ANSWERS'] = str(os.dup(1))\nchild.main()"
+        )
+    bad = clip.with_name("bad.mp4")
+    bad.write_bytes(clip.read_bytes())
+    fresh.setattr(guard, "COMMAND", [sys.executable, "-P", "-c", program])
+    fresh.setattr(guard, "MOST_SECONDS", 8.0 if fault == "waits without end" else 60.0)
+    decoded = []
+    with pytest.raises(FootageError, match=words) as raised:
+        decoded.extend(decode(bad))
+    assert len(decoded) == 3
+    assert "bad.mp4" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(list(decode(clip))) == 20, "the next file has a child"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_killed_child_is_one_line_and_the_next_file_has_another(clip, fresh):
+    with Decoder(clip) as decoder:
+        frames = iter(decoder)
+        next(frames)
+        os.kill(decoder._opened._child._process.pid, signal.SIGKILL)
+        with pytest.raises(FootageError, match=r"clip\.mp4: the decoder crashed on it .SIGKILL"):
+            list(frames)
+    assert len(list(decode(clip))) == 20
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_file(clip, fresh):
+    program = BROKEN.replace("{fault}", "raise RuntimeError('planted')")
+    fresh.setattr(guard, "COMMAND", [sys.executable, "-P", "-c", program])
+    bad = clip.rename(clip.with_name("bad.mp4"))
+    with pytest.raises(RuntimeError, match="planted"):
+        list(decode(bad))
+
+
+def test_a_child_is_used_again_and_left_halfway(clip, fresh):
+    with Decoder(clip) as decoder:
+        next(iter(decoder))
+        assert decoder.seek(0.0)
+        assert len(list(decoder)) == 20
+    (child,) = guard._idle
+    first = next(decode(clip))
+    assert first.timestamp == 0
+    assert guard._idle == [child]
+    with Decoder(clip) as one, Decoder(clip) as other:
+        assert len(list(zip(one, other, strict=True))) == 20, "two files at once have a child each"
+    with pytest.raises(FootageError):
+        probe(clip.with_name("missing.mp4"))
+    assert len(list(decode(clip))) == 20
+    assert len(guard._idle) == 2
+
+
+def test_the_folder_may_change(clip, fresh, monkeypatch):
+    assert probe(clip).width == 64
+    monkeypatch.chdir(clip.parent)
+    assert len(list(decode(clip.name))) == 20
+    with pytest.raises(FootageError, match=r"no such file or folder: other\.mp4;"):
+        probe("other.mp4")
+
+
+PARENT = """
+import sys, time
+from reroll.footage import guard
+decoder = guard.Decoder(sys.argv[1])
+next(iter(decoder))
+print(decoder._opened._child._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at /proc")
+def test_a_child_ends_with_its_parent(clip):
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(clip)], stdout=subprocess.PIPE) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    assert time.monotonic() < until
