@@ -206,6 +206,19 @@ def test_a_swap_is_as_long_as_the_motion_and_has_the_look(generator, take, secon
     assert np.abs(mean - look.mean(0)).mean() < np.abs(mean - motion.mean(0)).mean()
 
 
+def test_a_swap_shows_what_the_look_shows_even_if_it_leaves_it(generator, second, tmp_path):
+    """An empty frame may be most like the other's first; there would be nothing to move."""
+    shown = frames_of(second)
+    empty = np.full_like(shown, 128)
+    look = write_clip(tmp_path / "look.mp4", np.concatenate([shown, empty[:10]]), fps=FPS)
+    motion = write_clip(tmp_path / "motion.mp4", empty, fps=FPS)
+    made = generator.swap(look, motion, 0.0, **QUICK).frames.astype(int)
+    coder, moving = generator.sampler, frames_of(motion)
+    every = [carried(frame, moving) for frame in frames_of(look)[: len(shown)]]
+    rebuilt = [np.concatenate(list(coder.decode(coder.encode(frames)))) for frames in every]
+    assert min(np.abs(made - frames).max() for frames in rebuilt) <= 1
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_a_walk_begins_with_its_first_seed_and_has_no_leap(runs, recipe):
     generator = reroll.load(runs(recipe))

@@ -46,13 +46,15 @@ def varied(sampler: Sampler, take: Take, settings: SampleSettings, strength: flo
 def swapped(
     sampler: Sampler, look: Take, motion: Take, settings: SampleSettings, strength: float
 ) -> Iterator[np.ndarray]:
-    """What one take shows, moving as another does: its frame that is most like the other's first, carried along the
-    other's optical flow, made again from `strength` (0 to 1)."""
+    """What one take shows, moving as another does: its frame that is most like the other's first, of that half of its
+    frames that have most to show, carried along the other's optical flow, made again from `strength` (0 to 1)."""
     content = sampler.model.content
     assert content is not None
     looks, moving = (_whole(sampler, take, settings) for take in (look, motion))
     shown, first = sampler.encode(looks), sampler.encode(moving[:1])
-    nearest = int((shown - first).square().mean((0, 2, 3, 4)).argmin())
+    detail = np.asarray([np.abs(cv2.Laplacian(frame, cv2.CV_16S)).mean() for frame in looks])
+    distances = (shown - first).square().mean((0, 2, 3, 4)).cpu().numpy()
+    nearest = int(np.where(detail >= np.median(detail), distances, np.inf).argmin())
     moved = sampler.encode(carried(looks[nearest], moving))
     levels = _everywhere(moved, strength)
     yield from sampler.decode(edited(sampler, settings, moved, levels, content(content.encode(shown))))

@@ -1,0 +1,179 @@
+"""Rows 12, 13, 14, 15 and 17: numbers that are not finite, memory, decoders that die, clocks."""
+
+import json
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import psutil
+from torch import isfinite
+
+from benchmarks.reliability.processes import Ended, Toy, reference, rows_of, state_hash, train
+from benchmarks.reliability.rows import FPS, Bench, claim, row, swinging
+from reroll.export.media import VideoWriter, write_video
+from reroll.training import checkpoint
+
+NOT_TERMS = {"step", "stage", "elapsed_seconds", "frames_seen", "time"}
+
+
+@row(12, "infinite batches and weights, loss terms that are no numbers, a rate of 1e20")
+def not_finite(bench: Bench) -> str:
+    plants: list[tuple[str, list]] = [
+        ("vaegan", ["rate", 1e20]),
+        ("vaegan", ["term", "reconstruction", 10]),
+        ("gan", ["weight", "discriminator", 10]),
+    ]
+    if bench.full:
+        plants += [("vaegan", ["batch", 10]), ("vae", ["batch", 50]), ("gan", ["batch", 10])]
+        plants += [("vaegan", ["weight", name, 10]) for name in ("encoder", "decoder")]
+        plants += [("vaegan", ["weight", name, 58]) for name in ("discriminator", "decoder", "motion_prior")]
+        plants += [("gan", ["weight", name, 10]) for name in ("decoder", "motion_prior")]
+        plants += [
+            (recipe, ["term", *term]) for recipe in ("vae", "gan", "vaegan") for term in _terms(bench, recipe)
+        ]
+    ends = {6: 0, 0: 0}
+    for number, (recipe, fault) in enumerate(plants):
+        run = bench.folder / f"run-{number}"
+        ended = train(bench, run, recipe=recipe, faults=[fault]).ended()
+        claim("Traceback" not in ended.said, f"{recipe} {fault}: a traceback")
+        claim(ended.code in ends, f"{recipe} {fault}: exit code {ended.code}: {ended.last}")
+        ends[ended.code] += 1
+        said = ended.last if ended.code == 6 else ended.said
+        claim(
+            "step" in said and ("nan" in said or "inf" in said or "finite" in said),
+            f"{recipe} {fault}: {said[-300:]}",
+        )
+        if fault[0] == "term":
+            claim(f"{fault[1]} is nan" in said, f"{recipe} {fault}: the term is not named: {said[-300:]}")
+        loaded = checkpoint.load_newest(run / "checkpoints")
+        claim(loaded is not None and loaded.finite, f"{recipe} {fault}: the newest checkpoint is not finite")
+        assert loaded is not None
+        finite = all(
+            bool(isfinite(value).all()) for group in loaded.tensors.values() for value in group.values()
+        )
+        claim(finite, f"{recipe} {fault}: weights that are not finite were saved")
+    return f"{len(plants)} planted: {ends[6]} ended with exit code 6, {ends[0]} went on; all checkpoints are finite"
+
+
+def _terms(bench: Bench, recipe: str) -> list[tuple[str, int]]:
+    """Every loss term of a recipe, and the first step that has it."""
+    found: dict[str, int] = {}
+    for line in rows_of(reference(bench, recipe=recipe)):
+        for name, value in line.items():
+            if isinstance(value, float) and name not in NOT_TERMS:
+                found.setdefault(name, line["step"] - 1)
+    known = {"reconstruction", "kl", "flow", "adversarial", "discriminator", "energy"}
+    return [(name, step) for name, step in found.items() if name in known]
+
+
+@row(13, "slow divergence: the discriminator's rate 100 times the generator's")
+def diverging(bench: Bench) -> str:
+    run = bench.folder / "run"
+    ended = train(bench, run, recipe="gan", steps=400, faults=[["rates", 30.0, 0.01]]).ended()
+    claim(ended.code in (0, 6), ended.last)
+    warned = [line for line in (run / "events.jsonl").read_text().splitlines() if '"health"' in line]
+    claim(bool(warned), f"no warning in {len(rows_of(run))} steps")
+    first = json.loads(warned[0])
+    return f"warned at step {first.get('step')}: {first['fault']}"
+
+
+@row(14, "little memory: frames too large to train, a sample of 10,000 frames")
+def little_memory(bench: Bench) -> str:
+    large = bench.folder / "large"
+    write_video(large / "clip.mp4", swinging(20).repeat(8, 1).repeat(8, 2), FPS)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, hard))
+    try:
+        ended = Toy(
+            bench, "train", large, "-o", bench.folder / "huge", "--size", 4096, "--steps", 20, "--threads", 1,
+            "--precision", "fp32", "--device", "cpu",
+        ).ended()  # fmt: skip
+        ended.require_clean_error(5)
+        sizes = [_sampled(bench, seconds) for seconds in (4, 400 if bench.full else 40)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    growth = (sizes[1] - sizes[0]) >> 20
+    claim(growth < 50, f"{growth} MB more for a longer sample")
+    return f"refused with exit code 5; {growth} MB more for a sample {'100' if bench.full else '10'} times as long"
+
+
+def _sampled(bench: Bench, seconds: float) -> int:
+    """Peak memory, in bytes, of a sample so long."""
+    process = Toy(
+        bench, "sample", reference(bench), "--seconds", seconds, "--denoise-steps", 1, "--threads", 1, "-o",
+        bench.folder / "sample.mp4",
+    )  # fmt: skip
+    peak = 0
+    watched = psutil.Process(process.process.pid)
+    while process.process.poll() is None:
+        try:
+            peak = max(peak, watched.memory_info().rss)
+        except psutil.Error:
+            break
+        time.sleep(0.02)
+    ended = process.ended()
+    claim(ended.code == 0, ended.last)
+    return peak
+
+
+@row(15, "the decoding process killed, and stopped")
+def decoder_dies(bench: Bench) -> str:
+    slowest = 0.0
+    for turn, number in enumerate((signal.SIGKILL, signal.SIGSTOP)):
+        footage = bench.folder / f"footage-{turn}"
+        footage.mkdir(parents=True)
+        _long_clip(footage / "a.mp4", 6000 + turn)
+        write_video(footage / "b.mp4", swinging(60), FPS)
+        process = train(bench, bench.folder / f"run-{turn}", steps=24, footage=footage)
+        children: list[psutil.Process] = []
+
+        def decoding(children: list[psutil.Process] = children, process: Toy = process) -> bool:
+            try:
+                children[:] = psutil.Process(process.process.pid).children()
+            except psutil.Error:
+                return False
+            return bool(children) and any(child.cpu_times().user > 0.8 for child in children)
+
+        process.wait_for(decoding)
+        claim(bool(children), "no decoding process was seen")
+        began = time.monotonic()
+        for child in children:
+            os.kill(child.pid, number)
+        process.wait_for(lambda process=process: "skipped" in _said(bench) or "a.mp4:" in _said(bench))
+        slowest = max(slowest, time.monotonic() - began)
+        ended: Ended = process.ended()
+        claim(ended.code == 0, f"{number.name}: {ended.last}")
+        claim("a.mp4" in ended.said, f"{number.name}: the file is not named")
+    claim(slowest <= 40, f"it took {slowest:.0f} s")
+    return f"the file is skipped by name, the next one used, within {slowest:.1f} s"
+
+
+def _said(bench: Bench) -> str:
+    return (bench.folder / "stderr.txt").read_text(errors="replace")
+
+
+def _long_clip(path: Path, frames: int) -> None:
+    height, width = swinging(1).shape[1:3]
+    with VideoWriter(path, FPS, 8 * height, 8 * width) as writer:
+        for _ in range(frames // 60):
+            writer.write(swinging(60).repeat(8, 1).repeat(8, 2))
+
+
+@row(17, "the wall clock jumps, checkpoints with equal and reversed times")
+def clocks(bench: Bench) -> str:
+    straight = reference(bench)
+    jumps = (3600.0, -3.2e8, -7200.0)
+    for number, jump in enumerate(jumps):
+        run = bench.folder / f"run-{number}"
+        ended = train(bench, run, faults=[["clock", jump, 20], ["stop", 40]]).ended()
+        claim(ended.code == 130, ended.last)
+        claim(" -" not in ended.said.split("left")[0][-20:], f"a negative time is left: {ended.said[-200:]}")
+        times = {0: (1e9, 1e9), 1: (2e9, 2e9), 2: (1e9, 1e9)}[number]
+        for age, path in enumerate(checkpoint.checkpoints(run / "checkpoints")):
+            for file in (path, *path.iterdir()):
+                os.utime(file, (times[0] - age * (number == 1), times[1] - age * (number == 1)))
+        claim(train(bench, run).ended().code == 0, "it does not go on")
+        claim(state_hash(run) == state_hash(straight), "another state than with a steady clock")
+    return f"{len(jumps)} jumps, the same state hash; the newest is by step"
