@@ -2,6 +2,7 @@
 shrunk, with whatever else the test needs (`python tests/toy.py train ...`)."""
 
 import io
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -47,6 +48,7 @@ def run_in(folder: Path, *arguments: str) -> tuple[int, str, str]:
     from reroll import cli
 
     out, error = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["reroll", *arguments])
@@ -55,6 +57,9 @@ def run_in(folder: Path, *arguments: str) -> tuple[int, str, str]:
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            for number, handler in handlers.items():  # a command that was stopped wants to hear of no more
+                signal.signal(number, handler)
     return code, out.getvalue(), error.getvalue()
 
 

@@ -119,11 +119,8 @@ def foreign(bench: Bench) -> str:
         other = checkpoint.checkpoints(path.parent)[0]
         claim(other != path, "there is but one checkpoint")
         for file in sorted(path.iterdir()):
-            for change in (
-                lambda _: None,
-                lambda _: b"",
-                lambda _, file=file: (other / file.name).read_bytes(),
-            ):
+            theirs = other / file.name if (other / file.name).exists() else other / "state.json"
+            for change in (lambda _: None, lambda _: b"", lambda _, theirs=theirs: theirs.read_bytes()):
                 claim(file.name in (_refused(path, file, change) or ""), f"{file.name} changed and not named")
                 tried += 1
         more = path / "more.safetensors"

@@ -71,7 +71,7 @@ def _terms(bench: Bench, recipe: str) -> list[tuple[str, int]]:
 @row(13, "slow divergence: the discriminator's rate 100 times the generator's")
 def diverging(bench: Bench) -> str:
     run = bench.folder / "run"
-    ended = train(bench, run, recipe="gan", steps=400, faults=[["rates", 30.0, 0.01]]).ended()
+    ended = train(bench, run, recipe="gan", steps=400, faults=[["rates", 10.0, 0.1]]).ended()
     claim(ended.code in (0, 6), ended.last)
     warned = [line for line in (run / "events.jsonl").read_text().splitlines() if '"health"' in line]
     claim(bool(warned), f"no warning in {len(rows_of(run))} steps")
@@ -87,7 +87,7 @@ def little_memory(bench: Bench) -> str:
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, hard))
     try:
         ended = Toy(
-            bench, "train", large, "-o", bench.folder / "huge", "--size", 4096, "--steps", 20, "--threads", 1,
+            bench, "train", large, "-o", bench.folder / "huge", "--size", 1024, "--steps", 20, "--threads", 1,
             "--precision", "fp32", "--device", "cpu",
         ).ended()  # fmt: skip
         ended.require_clean_error(5)
@@ -141,7 +141,7 @@ def decoder_dies(bench: Bench) -> str:
         began = time.monotonic()
         for child in children:
             os.kill(child.pid, number)
-        process.wait_for(lambda process=process: "skipped" in _said(bench) or "a.mp4:" in _said(bench))
+        process.wait_for(lambda: "decoder crashed" in _said(bench) or "takes too long" in _said(bench))
         slowest = max(slowest, time.monotonic() - began)
         ended: Ended = process.ended()
         claim(ended.code == 0, f"{number.name}: {ended.last}")

@@ -71,7 +71,8 @@ def plant(patch: pytest.MonkeyPatch, kind: str, *rest: float | str) -> None:
                 else getattr(networks.model, str(rest[0]))
             )
             with torch.no_grad():
-                next(owner.parameters()).view(-1)[0] = float("inf")
+                weight = next(owner.parameters())
+                weight[(0,) * weight.dim()] = float("inf")
 
         before(int(rest[1]), spoil)
     elif kind == "term":

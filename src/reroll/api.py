@@ -136,6 +136,10 @@ def _videos(path: Path, fps: float, frames: int, store: Store) -> np.ndarray:
         np.stack(list(islice(Take.open(Path(file.path)).frames(fps, store.height, store.width), frames)))
         for file in find_footage([path])[0]
     ]
+    if not clips:
+        raise UsageError(
+            f"{path}: neither a run of reroll nor video; give a run, a video or a folder of videos."
+        )
     length = min(map(len, clips))
     if length < WINDOW_FRAMES:
         raise UsageError(

@@ -79,7 +79,7 @@ def test_what_becomes_of_the_child_is_one_line(clip, fresh, fault):
     bad = clip.with_name("bad.mp4")
     bad.write_bytes(clip.read_bytes())
     fresh.setattr(guard, "COMMAND", [sys.executable, "-P", "-c", program])
-    fresh.setattr(guard, "MOST_SECONDS", 8.0 if fault == "waits without end" else 25.0)
+    fresh.setattr(guard, "MOST_SECONDS", 8.0 if fault == "waits without end" else 20.0)
     decoded = []
     with pytest.raises(FootageError, match=words) as raised:
         decoded.extend(decode(bad))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from reroll.cli import study, tasks  # noqa: F401 (their verbs)
 from reroll.cli.app import app, parse_seeds
-from reroll.errors import RerollError, SpaceError
+from reroll.errors import InterruptedRun, RerollError, SpaceError
 
 __all__ = ["app", "main", "parse_seeds"]
 
@@ -25,13 +25,24 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        _answer()
+    except KeyboardInterrupt as stop:
+        _end_in_peace()
+        first = stop.__context__  # Ctrl-C once more while the first was being answered
+        message = str(first) if isinstance(first, RerollError) else "stopped."
+        _fail(message, 128 + int(*stop.args or [signal.SIGINT]))
+
+
+def _answer() -> None:
+    try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(str(error).strip().splitlines()[0], 2)
+    except InterruptedRun as error:
+        _end_in_peace()
+        _fail(str(error), error.exit_code)
     except RerollError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt as stop:
-        _fail("stopped.", 128 + int(*stop.args or [signal.SIGINT]))
     except ImportError as error:
         if (error.name or "").startswith("reroll"):
             raise
@@ -59,6 +70,12 @@ def _out_of_memory(error: Exception) -> bool:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """SIGTERM ends as Ctrl-C does, whatever was begun being tidied up."""
     raise KeyboardInterrupt(number)
+
+
+def _end_in_peace() -> None:
+    """All is saved: one more signal must not make a traceback of the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _fail(message: str, code: int) -> None:

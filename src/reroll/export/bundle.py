@@ -23,6 +23,8 @@ ENDING = ".safetensors"
 KEY = "reroll"
 MOST_BYTES = 4 << 30
 """Of a bundle: more than any model here has."""
+MOST_HEADER_BYTES = 4 << 20
+"""Of a bundle: names and shapes of its tensors, its record and its card."""
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
@@ -68,6 +70,9 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise CheckpointError(f"{path}: larger than any model of reroll; it is not read.")
+        with path.open("rb") as start:
+            if int.from_bytes(start.read(8), "little") > MOST_HEADER_BYTES:
+                raise CheckpointError(f"{path}: no bundle of reroll, its header is too long.")
         with safe_open(path, "pt") as file:
             content = _content(path, file.metadata())
             record = RunRecord.model_validate(content["record"])

@@ -32,7 +32,7 @@ from reroll.footage.decode import MAX_ASPECT_STRETCH, Damage, DecodedFrame, resi
 from reroll.footage.probe import Probe
 from reroll.footage.sound import CHANNELS
 
-MOST_SECONDS = 25.0
+MOST_SECONDS = 20.0
 """To wait for one answer: the child's own limit of CPU time comes first, unless it does not even compute."""
 AHEAD = 3
 """Pieces that are asked for ahead, so that the child decodes while what it sent is used."""
