@@ -1,0 +1,42 @@
+"""The fast rows of the reliability benchmark, as every commit has to pass them."""
+
+import importlib
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks.reliability.rows import FAST, ROWS, Bench, BrokenError, claim, row
+
+for name in ("bundles", "crash", "disk", "hostile", "media", "sickness"):
+    importlib.import_module(f"benchmarks.reliability.{name}")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("reliability")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals, limits and mounts are POSIX")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", FAST)
+def test_row(number, tmp_path, shared):
+    _, function = ROWS[number]
+    assert function(Bench(tmp_path / "row", False, shared, np.random.default_rng(0)))
+
+
+def test_all_rows_are_there_but_those_of_several_processes_and_the_studio():
+    assert sorted(ROWS) == [number for number in range(1, 33) if number not in (10, 16)]
+
+
+def test_a_row_that_does_not_hold_says_why(tmp_path, monkeypatch):
+    monkeypatch.setitem(ROWS, 99, ("", lambda _: ""))
+
+    @row(99, "planted")
+    def planted(bench):
+        claim(bench.full, "not full")
+        return "all"
+
+    with pytest.raises(BrokenError, match="not full"):
+        ROWS[99][1](Bench(tmp_path, False, tmp_path))
+    assert ROWS[99][1](Bench(tmp_path, True, tmp_path)) == "all"
