@@ -5,16 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from footage_maker import moving_square, write_clip
 
 from reroll.errors import FootageError
 from reroll.footage import guard
 from reroll.footage.decode import LocalDecoder
-from reroll.footage.guard import Decoder, decode, probe
+from reroll.footage.guard import Decoder, decode, probe, read_sound
+from reroll.footage.sound import RATE
 
 BROKEN = """
 import os, time
@@ -27,6 +30,11 @@ class Broken(child.LocalDecoder):
                 {fault}
             yield frame
 
+    def __exit__(self, *rest):
+        super().__exit__(*rest)
+        if self.path.name == "closes-badly.mp4":
+            os.abort()
+
 child.LocalDecoder, child.MOST_BYTES, child.MOST_CPU_SECONDS = Broken, 2 << 30, 1
 child.main()
 """
@@ -36,7 +44,7 @@ FAULTS = {
     "computes without end": ("while True: pass", "takes too long"),
     "waits without end": ("time.sleep(1000)", "takes too long"),
     "grows": ("held = bytearray(3 << 30)", "takes too much memory"),
-    "answers nonsense": ("os.write(child_out, b'[]\\n')", "crashed on it"),
+    "answers nonsense": ("os.write(child_out, b'[]\\n')", "does not answer as it should"),
 }
 
 
@@ -100,6 +108,64 @@ def test_a_killed_child_is_one_line_and_the_next_file_has_another(clip, fresh):
     assert len(list(decode(clip))) == 20
 
 
+def test_what_dies_of_closing_a_file_is_not_given_the_next(clip, fresh):
+    fresh.setattr(guard, "COMMAND", [sys.executable, "-P", "-c", BROKEN.replace("{fault}", "pass")])
+    bad = clip.with_name("closes-badly.mp4")
+    bad.write_bytes(clip.read_bytes())
+    assert len(list(decode(bad))) == 20
+    assert guard._idle == []
+    assert len(list(decode(clip))) == 20
+
+
+@pytest.mark.parametrize("after", range(1, 30, 3))
+def test_ctrl_c_leaves_no_child_with_half_an_answer(clip, fresh, after):
+    """Wherever it hits, the next file is read as ever."""
+    calls = 0
+
+    def interrupted(self, *arguments, original=guard.Child.ask):
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with fresh.context() as patch:
+        patch.setattr(guard.Child, "ask", interrupted)
+        try:
+            list(decode(clip))
+        except KeyboardInterrupt:
+            assert guard._idle == []
+        else:
+            assert calls < after
+    assert len(list(decode(clip))) == 20
+    assert probe(clip).width == 64
+
+
+def test_a_child_that_waits_long_ends(clip, fresh):
+    fresh.setattr(guard, "KEPT_SECONDS", 1.0)
+    fresh.setattr(guard, "TICK_SECONDS", 0.1)
+    assert probe(clip).width == 64
+    (child,) = guard._idle
+    until = time.monotonic() + 30
+    while guard._idle and time.monotonic() < until:
+        time.sleep(0.05)
+    assert guard._idle == []
+    child._process.wait(10)
+    assert probe(clip).width == 64
+
+
+def test_a_sound_that_begins_minutes_later_begins_after_silence(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "late.mkv", moving_square(20), audio_seconds=1.0)
+    whole = np.concatenate(list(read_sound(path)), 1)
+    delayed = subprocess.run(
+        [sys.executable, "-c", DELAYED, str(path), str(tmp_path / "delayed.mkv")], check=True, timeout=60
+    )
+    assert delayed.returncode == 0
+    late = np.concatenate(list(read_sound(tmp_path / "delayed.mkv")), 1)
+    assert late.shape[1] - whole.shape[1] == pytest.approx(120 * RATE, abs=0.1 * RATE)
+    assert not late[:, : 119 * RATE].any()
+
+
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_file(clip, fresh):
     program = BROKEN.replace("{fault}", "raise RuntimeError('planted')")
     fresh.setattr(guard, "COMMAND", [sys.executable, "-P", "-c", program])
@@ -133,6 +199,19 @@ def test_the_folder_may_change(clip, fresh, monkeypatch):
         probe("other.mp4")
 
 
+DELAYED = """
+import sys, av
+with av.open(sys.argv[1]) as given, av.open(sys.argv[2], "w") as made:
+    streams = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+    for packet in given.demux():
+        if packet.dts is None:
+            continue
+        if packet.stream.type == "audio":
+            packet.pts += int(120 / packet.time_base)
+            packet.dts += int(120 / packet.time_base)
+        packet.stream = streams[packet.stream.index]
+        made.mux(packet)
+"""
 PARENT = """
 import sys, time
 from reroll.footage import guard
@@ -148,9 +227,5 @@ def test_a_child_ends_with_its_parent(clip):
     with subprocess.Popen([sys.executable, "-c", PARENT, str(clip)], stdout=subprocess.PIPE) as parent:
         child = int(parent.stdout.readline())
         parent.kill()
-    until = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
-        if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return
-        time.sleep(0.05)
-    assert time.monotonic() < until
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(child).wait(10)

@@ -29,7 +29,7 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         _end_in_peace()
         first = stop.__context__  # Ctrl-C once more while the first was being answered
-        message = str(first) if isinstance(first, RerollError) else "stopped."
+        message = str(first) if isinstance(first, InterruptedRun) else "stopped."
         _fail(message, 128 + int(*stop.args or [signal.SIGINT]))
 
 

@@ -23,8 +23,8 @@ ENDING = ".safetensors"
 KEY = "reroll"
 MOST_BYTES = 4 << 30
 """Of a bundle: more than any model here has."""
-MOST_HEADER_BYTES = 4 << 20
-"""Of a bundle: names and shapes of its tensors, its record and its card."""
+MOST_HEADER_BYTES = 32 << 20
+"""Of a bundle: names and shapes of its tensors, its record and its card, two lines for each file of its footage."""
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
@@ -45,10 +45,13 @@ def pack(run: Path, output: Path) -> Path:
         "card": card(run, shared, model, step),
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    text = json.dumps(content)
+    if len(text) > MOST_HEADER_BYTES // 4:  # it is escaped once more, and in ASCII
+        raise CheckpointError(
+            f"{run}: what is said of its {len(record.footage)} files of footage does not fit into a bundle."
+        )
     with atomic_path(output) as temporary:
-        temporary.write_bytes(
-            save(tensors, {KEY: json.dumps(content)})
-        )  # save_file would let only its owner read it
+        temporary.write_bytes(save(tensors, {KEY: text}))  # save_file would let only its owner read it
     return output
 
 
@@ -70,9 +73,7 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise CheckpointError(f"{path}: larger than any model of reroll; it is not read.")
-        with path.open("rb") as start:
-            if int.from_bytes(start.read(8), "little") > MOST_HEADER_BYTES:
-                raise CheckpointError(f"{path}: no bundle of reroll, its header is too long.")
+        _check_header(path)
         with safe_open(path, "pt") as file:
             content = _content(path, file.metadata())
             record = RunRecord.model_validate(content["record"])
@@ -101,8 +102,15 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
     return record, model, int(content["step"])
 
 
+def _check_header(path: Path) -> None:
+    with path.open("rb") as start:
+        if int.from_bytes(start.read(8), "little") > MOST_HEADER_BYTES:
+            raise CheckpointError(f"{path}: no bundle of reroll, its header is too long.")
+
+
 def read_card(path: Path) -> str:
     """A bundle's model card."""
+    _check_header(path)
     with safe_open(path, "pt") as file:
         return str(_content(path, file.metadata()).get("card", ""))
 

@@ -35,7 +35,7 @@ from reroll.export.media import (
     checked_frames,
     exact_rate,
 )
-from reroll.footage.container import open_container
+from reroll.footage.guard import read_tags
 
 Frames = NDArray[np.uint8]
 Encode = Callable[[Path, Frames, Fraction, str, Path], None]
@@ -214,6 +214,4 @@ def _comment(path: Path) -> str:
                 image.info.get("comment", b"") if image.format == "GIF" else image.info.get("Comment", "")
             )
             return comment.decode("latin-1") if isinstance(comment, bytes) else str(comment)
-    with open_container(path) as container:
-        tags = {name.lower(): value for name, value in container.metadata.items()}
-    return tags.get("comment", "")
+    return read_tags(path).get("comment", "")

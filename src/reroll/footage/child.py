@@ -19,16 +19,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import av
+import cv2
 import numpy as np
 
 from reroll.errors import FootageError
-from reroll.footage.container import shown
+from reroll.footage.container import open_container, shown
 from reroll.footage.decode import LocalDecoder, halve
-from reroll.footage.probe import probe_here
-from reroll.footage.sound import sound_here
+from reroll.footage.probe import local_probe
+from reroll.footage.sound import local_sound
 
 MOST_BYTES = 4 << 30
-"""Of memory it may address; a film of 8K takes 1.6 GiB with all that Python and its libraries address unused."""
+"""Of memory it may address beyond what Python and its libraries do at the start."""
 MOST_CPU_SECONDS = 20
 """Of all its threads, for one answer."""
 MOST_FILES = 64
@@ -39,11 +41,11 @@ Piece = tuple[dict[str, Any], np.ndarray]
 def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    replies = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # a library's printing must not be taken for an answer
     _limit()
-    service = Service(sys.stdin.buffer, replies)
+    service = Service(sys.stdin.buffer, answers)
     for line in sys.stdin.buffer:
         service.serve(*json.loads(line))
 
@@ -53,16 +55,15 @@ def _limit() -> None:
     with suppress(ImportError):  # Windows
         import resource
 
-        limits = {
-            resource.RLIMIT_AS: MOST_BYTES,
-            resource.RLIMIT_NOFILE: MOST_FILES,
-            resource.RLIMIT_FSIZE: 0,
-        }
-        for what, most in {**limits, resource.RLIMIT_CORE: 0}.items():
+        limits = {resource.RLIMIT_NOFILE: MOST_FILES, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
+        with suppress(OSError):  # macOS has neither /proc nor a limit of memory
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            limits[resource.RLIMIT_AS] = used + MOST_BYTES
+        for what, most in limits.items():
             _, hard = resource.getrlimit(what)
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            with suppress(ValueError, OSError):  # macOS has no limit of memory
-                resource.setrlimit(what, (most, hard))
+            with suppress(ValueError, OSError):
+                resource.setrlimit(what, (most, most))
 
 
 def _allow_cpu_time() -> None:
@@ -79,8 +80,8 @@ def _allow_cpu_time() -> None:
 class Service:
     """Answers requests, one file at a time."""
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
-        self._requests, self._replies = requests, replies
+    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        self._requests, self._answers = requests, answers
 
     def serve(self, purpose: str, folder: str, path: str, halved_to: int | None) -> None:
         """Open `path`, as seen from `folder`, and answer until it is closed."""
@@ -88,36 +89,53 @@ class Service:
 
         def do() -> None:
             os.chdir(folder)
-            {"probe": self._probe, "frames": self._frames, "sound": self._sound}[purpose](
-                Path(path), halved_to
-            )
+            try:
+                {"probe": self._probe, "tags": self._tags, "frames": self._frames, "sound": self._sound}[
+                    purpose
+                ](Path(path), halved_to)
+            finally:
+                os.chdir(os.sep)  # no folder is kept busy
+            self._answer({"closed": True})
 
-        self._answered(path, do)
+        self._do(path, do)
 
-    def _answered(self, path: str, do: Callable[[], None]) -> None:
-        """Say what went wrong."""
+    def _do(self, path: str, do: Callable[[], None]) -> None:
+        """Do it, and say what went wrong."""
         try:
             do()
         except FootageError as error:
-            self._reply({"error": str(error)})
+            self._answer({"error": str(error)})
         except MemoryError:
-            self._reply(
+            self._answer(
                 {"error": f"cannot use {shown(path)}: decoding it takes too much memory; leave it out"}
             )
-        except Exception:
-            self._reply({"fault": traceback.format_exc()})
+        except (av.FFmpegError, cv2.error, ValueError, OverflowError, OSError) as error:
+            cause = " ".join(str(error).split())
+            self._answer({"error": f"cannot use {shown(path)}: it cannot be decoded ({cause}); leave it out"})
+        except Exception:  # a fault of ours: the parent raises it
+            self._answer({"fault": traceback.format_exc()})
 
-    def _reply(self, header: dict[str, Any], content: np.ndarray | None = None) -> None:
+    def _answer(self, header: dict[str, Any], content: np.ndarray | None = None) -> None:
         if content is not None:
             header = header | {"shape": content.shape, "dtype": content.dtype.str}
-        self._replies.write(json.dumps(header).encode() + b"\n")
+        self._answers.write(json.dumps(header).encode() + b"\n")
         if content is not None:
-            self._replies.write(np.ascontiguousarray(content).data.cast("B"))
-        self._replies.flush()
+            self._answers.write(np.ascontiguousarray(content).data.cast("B"))
+        self._answers.flush()
 
     def _probe(self, path: Path, _: int | None) -> None:
-        found = asdict(probe_here(path))
-        self._reply(found | {"sample_aspect_ratio": str(found["sample_aspect_ratio"])})
+        found = asdict(local_probe(path))
+        self._answer(found | {"sample_aspect_ratio": str(found["sample_aspect_ratio"])})
+        self._wait_for_close()
+
+    def _tags(self, path: Path, _: int | None) -> None:
+        with open_container(path) as container:
+            tags = dict(container.metadata)
+        self._answer(tags)
+        self._wait_for_close()
+
+    def _wait_for_close(self) -> None:
+        next(iter(self._requests), None)
 
     def _frames(self, path: Path, halved_to: int | None) -> None:
         with LocalDecoder(path) as decoder:
@@ -127,15 +145,15 @@ class Service:
                     image = frame.image if halved_to is None else halve(frame.image, halved_to)
                     yield {"time": frame.timestamp, "damaged": decoder.damage.packets}, image
 
-            self._reply({"fps": decoder.fps, "declared_seconds": decoder.declared_seconds})
+            self._answer({"fps": decoder.fps, "declared_seconds": decoder.declared_seconds})
             self._serve_pieces(str(path), pieces, decoder.seek, lambda: {"damaged": decoder.damage.packets})
 
     def _sound(self, path: Path, _: int | None) -> None:
         def pieces() -> Iterator[Piece]:
-            for samples in sound_here(path):
+            for samples in local_sound(path):
                 yield {}, samples
 
-        self._reply({})
+        self._answer({})
         self._serve_pieces(str(path), pieces, lambda _: False, dict)
 
     def _serve_pieces(
@@ -150,19 +168,19 @@ class Service:
         def next_piece() -> None:
             piece = next(pieces, None)
             if piece is None:
-                self._reply(ended() | {"end": True})
+                self._answer(ended() | {"end": True})
             else:
-                self._reply(*piece)
+                self._answer(*piece)
 
         for line in self._requests:
             _allow_cpu_time()
             what, *more = json.loads(line)
             if what == "next":
-                self._answered(path, next_piece)
+                self._do(path, next_piece)
             elif what == "begin":
                 pieces = begin()
             elif what == "seek":
-                self._reply({"sought": seek(*more)})
+                self._answer({"sought": seek(*more)})
             else:
                 return
 

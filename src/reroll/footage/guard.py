@@ -32,17 +32,21 @@ from reroll.footage.decode import MAX_ASPECT_STRETCH, Damage, DecodedFrame, resi
 from reroll.footage.probe import Probe
 from reroll.footage.sound import CHANNELS
 
-MOST_SECONDS = 20.0
-"""To wait for one answer: the child's own limit of CPU time comes first, unless it does not even compute."""
+MOST_SECONDS = 25.0
+"""To wait for one answer, not counting time in which nothing ran (a laptop that sleeps, Ctrl-Z)."""
 AHEAD = 3
 """Pieces that are asked for ahead, so that the child decodes while what it sent is used."""
-KEPT = 2
-"""Children that wait for the next file."""
+KEPT, KEPT_SECONDS = 2, 30.0
+"""Children that wait for the next file, and how long they do."""
+TICK_SECONDS = 0.5
 MOST_SAMPLES = 1 << 22
 LONGEST_ANSWER = 1 << 20
 COMMAND = [sys.executable, "-P", "-m", "reroll.footage.child"]
+QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""For its libraries, which would reserve memory for every core; FFmpeg has threads of its own."""
 Answer = tuple[dict[str, Any], np.ndarray | None]
 _idle: list[Child] = []
+_pool = threading.Lock()
 
 
 class Child:
@@ -52,27 +56,35 @@ class Child:
         packages = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": packages},
+            env=os.environ | QUIET | {"PYTHONPATH": packages},
         )  # fmt: skip
-        self._waits_since: float | None = None
-        self._late = False
+        self._waits, self._late = False, False
+        self._seconds = 0.0
         threading.Thread(target=self._watch, daemon=True).start()
 
     @classmethod
     def borrow(cls) -> Child:
         """One that is idle, or a new one."""
-        while _idle:
-            child = _idle.pop()
-            if child._process.poll() is None:
-                return child
+        with _pool:
+            while _idle:
+                child = _idle.pop()
+                if child.alive:
+                    return child
         return cls()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process is."""
+        return self._process.poll() is None
+
     def give_back(self) -> None:
-        """For the next file, if it has none open."""
-        if len(_idle) < KEPT and self._process.poll() is None:
-            _idle.append(self)
-        else:
-            self.end()
+        """For the next file; it has none open."""
+        with _pool:
+            self._seconds = 0.0
+            if self.alive and len(_idle) < KEPT:
+                _idle.append(self)
+                return
+        self.end()
 
     def end(self) -> None:
         """Kill it."""
@@ -91,21 +103,24 @@ class Child:
             self._process.stdin.flush()
 
     def answer(self, path: Path) -> Answer:
-        """The next answer. FootageError if it is one, or if the child died of `path`."""
-        self._waits_since = time.monotonic()
+        """The next answer. FootageError if it is one, or if the child died of `path`; after anything else that is
+        raised it is of no more use and has been ended."""
         try:
+            self._seconds, self._waits = 0.0, True
             header, content = self._read()
-        except (EOFError, ValueError, KeyError, TypeError, OSError):
+        except (EOFError, ValueError, KeyError, TypeError, RecursionError, OSError):
+            cause = self._cause()
             self.end()
             raise FootageError(
-                f"cannot use {shown(path)}: {self._end()}; leave it out or export it again"
+                f"cannot use {shown(path)}: {cause}; leave it out or export it again"
             ) from None
         except BaseException:  # Ctrl-C between two halves of an answer
             self.end()
             raise
         finally:
-            self._waits_since = None
+            self._waits = False
         if fault := header.get("fault"):
+            self.end()
             raise RuntimeError(f"the decoding child failed:\n{fault}")
         if error := header.get("error"):
             raise FootageError(str(error))
@@ -130,9 +145,13 @@ class Child:
             raise EOFError
         return header, content
 
-    def _end(self) -> str:
-        """What became of the process, in words."""
+    def _cause(self) -> str:
+        """Why no answer came, in words."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)  # its pipe closes a little before it is gone
         code = self._process.returncode
+        if code is None:
+            return "the decoder does not answer as it should"
         if self._late or code == -getattr(signal, "SIGXCPU", 0):
             return "decoding it takes too long for one frame"
         return (
@@ -140,12 +159,19 @@ class Child:
         )
 
     def _watch(self) -> None:
-        while self._process.poll() is None:
-            since = self._waits_since
-            if since is not None and time.monotonic() - since > MOST_SECONDS:
+        """Kill it when an answer is late, or when it has waited long for another file."""
+        while self.alive:
+            time.sleep(TICK_SECONDS)
+            self._seconds += TICK_SECONDS
+            if self._waits and self._seconds > MOST_SECONDS:
                 self._late = True
                 self._process.kill()
-            time.sleep(0.5)
+            with _pool:
+                unused = self in _idle and self._seconds > KEPT_SECONDS
+                if unused:
+                    _idle.remove(self)
+            if unused:
+                self.end()
 
 
 def _is_sensible(shape: tuple[Any, ...], dtype: np.dtype[Any]) -> bool:
@@ -159,59 +185,97 @@ def _is_sensible(shape: tuple[Any, ...], dtype: np.dtype[Any]) -> bool:
 
 @atexit.register
 def _end_idle() -> None:
-    for child in _idle:
+    with _pool:
+        children = [*_idle]
+        _idle.clear()
+    for child in children:
         child.end()
 
 
 class _Opened:
-    """A file that a child has open for a purpose; `about` is what it said of it."""
+    """A file that a child has open for a purpose; `about` is what it said of it. Close it, or use it in a `with`."""
 
     def __init__(self, purpose: str, path: Path | str, halved_to: int | None = None) -> None:
         self.path = Path(path)
-        self._asked = 0
+        self._asked, self._turn = 0, 0
         self._child = Child.borrow()
-        self._child.ask(purpose, os.getcwd(), os.fspath(path), halved_to)
         try:
+            self._child.ask(purpose, _folder(), os.fspath(path), halved_to)
             self.about, _ = self._child.answer(self.path)
         except FootageError:
             self._child.give_back()
             raise
+        except BaseException:
+            self._child.end()
+            raise
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(kind is None or issubclass(kind, FootageError | GeneratorExit))
 
     def pieces(self) -> Iterator[Answer]:
         """All of them from here on; a few are asked for before they are needed."""
         self._drain()
-        self._child.ask("begin")
+        self._turn += 1
+        turn = self._turn
         try:
+            self._child.ask("begin")
             while True:
-                while self._asked < AHEAD:
-                    self._child.ask("next")
-                    self._asked += 1
-                self._asked -= 1
-                header, content = self._child.answer(self.path)
+                try:
+                    while self._asked < AHEAD:
+                        self._child.ask("next")
+                        self._asked += 1
+                    header, content = self._child.answer(self.path)
+                    self._asked -= 1
+                except FootageError:
+                    self._asked -= 1
+                    raise
+                except BaseException:  # what was asked for and has come is not known any more
+                    self._child.end()
+                    raise
                 yield header, content
                 if content is None:
                     return
         finally:
-            self._drain()
+            if turn == self._turn:
+                self._drain()
 
     def seek(self, seconds: float) -> bool:
         """See `LocalDecoder.seek`."""
         self._drain()
         self._child.ask("seek", seconds)
-        return bool(self._child.answer(self.path)[0]["sought"])
+        return bool(self._child.answer(self.path)[0].get("sought"))
 
-    def close(self) -> None:
-        """The child is free for another file."""
-        self._drain()
-        self._child.ask("close")
-        self._child.give_back()
+    def close(self, in_order: bool = True) -> None:
+        """The child is free for another file, once it has closed this one; it is ended if not all is in order."""
+        try:
+            if in_order and self._child.alive:
+                self._drain()
+                self._child.ask("close")
+                self._child.answer(self.path)
+                self._child.give_back()
+                return
+        except FootageError:  # it died of closing the file, whose frames have all come
+            pass
+        self._child.end()
 
     def _drain(self) -> None:
         """Read and forget what was asked for ahead."""
-        while self._asked:
-            self._asked -= 1
+        while self._asked and self._child.alive:
             with suppress(FootageError):
                 self._child.answer(self.path)
+            self._asked -= 1
+        self._asked = 0
+
+
+def _folder() -> str:
+    """The current one, from which a child sees relative paths."""
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone
+        return os.sep
 
 
 class Decoder:
@@ -224,14 +288,14 @@ class Decoder:
     def __init__(self, path: Path | str, halved_to: int | None = None) -> None:
         self.path, self.damage = Path(path), Damage()
         self._opened = _Opened("frames", path, halved_to)
-        self.fps: float | None = self._opened.about["fps"]
-        self.declared_seconds: float | None = self._opened.about["declared_seconds"]
+        self.fps: float | None = self._opened.about.get("fps")
+        self.declared_seconds: float | None = self._opened.about.get("declared_seconds")
 
     def __enter__(self) -> Decoder:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._opened.close()
+    def __exit__(self, *exc: Any) -> None:  # noqa: ANN401
+        self._opened.__exit__(*exc)
 
     def seek(self, seconds: float) -> bool:
         """Go on from a key frame at or before `seconds`; False where the file cannot be searched. Times
@@ -241,9 +305,9 @@ class Decoder:
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         for header, image in self._opened.pieces():
-            self.damage.packets = int(header["damaged"])
+            self.damage.packets = int(header.get("damaged", 0))
             if image is not None:
-                yield DecodedFrame(image, float(header["time"]))
+                yield DecodedFrame(image, float(header.get("time", 0.0)))
 
 
 def decode(path: Path | str, halved_to: int | None = None) -> Iterator[DecodedFrame]:
@@ -276,22 +340,21 @@ def read_picture(path: Path | str, height: int, width: int) -> np.ndarray:
 
 
 def read_sound(path: Path | str) -> Iterator[np.ndarray]:
-    """The first sound of a file in pieces, float32 `C N`; see `sound_here`."""
-    opened = _Opened("sound", path)
-    try:
+    """The first sound of a file in pieces, float32 `C N`; see `local_sound`."""
+    with _Opened("sound", path) as opened:
         for _, samples in opened.pieces():
             if samples is not None:
                 yield samples
-    finally:
-        opened.close()
+
+
+def read_tags(path: Path | str) -> dict[str, str]:
+    """What a video says of itself, names in lower case."""
+    with _Opened("tags", path) as opened:
+        return {str(name).lower(): str(value) for name, value in opened.about.items()}
 
 
 def probe(path: Path | str) -> Probe:
     """Open a file, decode one frame and describe it; FootageError with one line if that cannot be done."""
-    child = Child.borrow()
-    child.ask("probe", os.getcwd(), os.fspath(path), None)
-    try:
-        found, _ = child.answer(Path(path))
-    finally:
-        child.give_back()
+    with _Opened("probe", path) as opened:
+        found = opened.about
     return Probe(**found | {"sample_aspect_ratio": Fraction(found["sample_aspect_ratio"])})

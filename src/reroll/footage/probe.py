@@ -130,7 +130,7 @@ def find_footage(paths: Sequence[Path | str]) -> tuple[list[FootageFile], list[S
     return list(once.values()), skipped
 
 
-def probe_here(path: Path | str) -> Probe:
+def local_probe(path: Path | str) -> Probe:
     """`guard.probe` in this process: open a file, decode one frame and describe it."""
     with open_container(path) as container:
         stream = video_stream(container, path)

@@ -14,9 +14,11 @@ from reroll.footage.container import open_container
 
 RATE = 48_000  # samples a second
 CHANNELS = 2
+MOST_SILENCE_SECONDS = 600.0
+"""Before a sound that begins later than its video; more is taken for a fault of the timestamps."""
 
 
-def sound_here(path: Path) -> Iterator[np.ndarray]:
+def local_sound(path: Path) -> Iterator[np.ndarray]:
     """`guard.read_sound` in this process: the first sound of a file in pieces; what cannot be decoded is left out. It
     begins with the video: what comes before that is cut off, what begins later begins after silence."""
     with open_container(path) as container:
@@ -33,9 +35,11 @@ def sound_here(path: Path) -> Iterator[np.ndarray]:
             for frame in frames:
                 if ahead is None:
                     ahead = round((begin - float(frame.time or 0.0)) * RATE)
-                    if ahead < 0:
-                        yield np.zeros((CHANNELS, -ahead), np.float32)
+                    if ahead < -MOST_SILENCE_SECONDS * RATE:
                         ahead = 0
+                    while ahead < 0:
+                        yield np.zeros((CHANNELS, min(-ahead, RATE)), np.float32)
+                        ahead = min(0, ahead + RATE)
                 for piece in resampler.resample(frame):
                     samples = piece.to_ndarray()
                     if len(samples[0, ahead:]):
