@@ -8,7 +8,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from footage_maker import shaking, write_clip
 from rich.console import Console
 
 TINY = {
@@ -37,6 +36,11 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
 
 def write_footage(folder: Path, clips: int = 1, *, seed: int = 0) -> Path:
     """A folder of clips of a square that swings over a soft background."""
+    from footage_maker import (  # not on the path of benchmarks.reliability, which shrinks as we do
+        shaking,
+        write_clip,
+    )
+
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(seed, seed + clips):
         write_clip(folder / f"clip{number}.mp4", shaking(FRAMES, HEIGHT, WIDTH, seed=number), fps=FPS)

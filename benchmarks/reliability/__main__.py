@@ -34,6 +34,8 @@ def run(numbers: list[int], full: bool, seed: int, folder: Path) -> list[dict]:
             passed, figure = False, traceback.format_exc()
             say(figure)
             figure = figure.strip().splitlines()[-1]
+        finally:
+            bench.end()
         seconds = round(time.monotonic() - began, 1)
         results.append(
             {"row": number, "title": title, "passed": passed, "figure": figure, "seconds": seconds}

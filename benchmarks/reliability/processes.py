@@ -63,6 +63,7 @@ class Toy:
                 | {"REROLL_CACHE": str(bench.shared / "cache"), "RELIABILITY_FAULTS": json.dumps(faults)}
                 | environment,
             )  # fmt: skip
+        bench.running.append(self.process)
 
     def signal(self, number: int) -> None:
         """To its whole group, as a terminal or a supervisor would."""
@@ -94,11 +95,11 @@ class Toy:
 
 def train(
     bench: Bench, run: Path, *more: object, steps: int = 60, recipe: str = "vaegan", threads: int = 1,
-    footage: Path | None = None, faults: Sequence[Sequence] = (), **environment: str,
+    footage: Path | None = None, size: int = SIZE, faults: Sequence[Sequence] = (), **environment: str,
 ) -> Toy:  # fmt: skip
     """A toy training."""
     return Toy(
-        bench, "train", footage or bench.footage, "-o", run, "--recipe", recipe, "--steps", steps, "--size", SIZE,
+        bench, "train", footage or bench.footage, "-o", run, "--recipe", recipe, "--steps", steps, "--size", size,
         "--threads", threads, "--precision", "fp32", "--device", "cpu", *more, faults=faults, **environment,
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +30,15 @@ class Bench:
     full: bool
     shared: Path
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Processes to be ended with the row, whatever becomes of it."""
+
+    def end(self) -> None:
+        """Kill what still runs, with all it started."""
+        for process in self.running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def count(self, fast: int, full: int) -> int:
         """How often."""
@@ -77,6 +88,18 @@ def swinging(frames: int) -> np.ndarray:
         left = round((SIZE - side) * (0.5 + 0.45 * np.sin(number * 0.5)))
         image[side : 2 * side, left : left + side] = (230, 220, 40)
     return clip
+
+
+def peak_bytes(process: int | str = "self") -> int:
+    """Peak memory of a process since `forget_peak`, or its start."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+
+def forget_peak() -> int:
+    """Let this process's peak begin anew; what it holds now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
 
 
 def say(words: str) -> None:

@@ -40,13 +40,14 @@ def not_finite(bench: Bench) -> str:
         claim("Traceback" not in ended.said, f"{recipe} {fault}: a traceback")
         claim(ended.code in ends, f"{recipe} {fault}: exit code {ended.code}: {ended.last}")
         ends[ended.code] += 1
-        said = ended.last if ended.code == 6 else ended.said
+        said = [line for line in (run / "events.jsonl").read_text().splitlines() if '"rollback"' in line]
+        claim(bool(said), f"{recipe} {fault}: nothing was noticed")
         claim(
-            "step" in said and ("nan" in said or "inf" in said or "finite" in said),
-            f"{recipe} {fault}: {said[-300:]}",
+            any(word in said[0] for word in (" is nan", " is inf", "not finite")),
+            f"{recipe} {fault}: {said[0]}",
         )
         if fault[0] == "term":
-            claim(f"{fault[1]} is nan" in said, f"{recipe} {fault}: the term is not named: {said[-300:]}")
+            claim(f"{fault[1]} is nan" in said[0], f"{recipe} {fault}: the term is not named: {said[0]}")
         loaded = checkpoint.load_newest(run / "checkpoints")
         claim(loaded is not None and loaded.finite, f"{recipe} {fault}: the newest checkpoint is not finite")
         assert loaded is not None
@@ -68,15 +69,17 @@ def _terms(bench: Bench, recipe: str) -> list[tuple[str, int]]:
     return [(name, step) for name, step in found.items() if name in known]
 
 
-@row(13, "slow divergence: the discriminator's rate 100 times the generator's")
+@row(13, "slow divergence: the discriminator's rate 100 times as high")
 def diverging(bench: Bench) -> str:
     run = bench.folder / "run"
-    ended = train(bench, run, recipe="gan", steps=400, faults=[["rates", 10.0, 0.1]]).ended()
+    ended = train(bench, run, recipe="gan", steps=200, faults=[["rates", 100.0, 1.0]]).ended()
     claim(ended.code in (0, 6), ended.last)
-    warned = [line for line in (run / "events.jsonl").read_text().splitlines() if '"health"' in line]
+    warned = [
+        json.loads(line) for line in (run / "events.jsonl").read_text().splitlines() if '"health"' in line
+    ]
     claim(bool(warned), f"no warning in {len(rows_of(run))} steps")
-    first = json.loads(warned[0])
-    return f"warned at step {first.get('step')}: {first['fault']}"
+    claim(warned[0]["step"] <= 50, f"warned at step {warned[0]['step']} only: {warned[0]['fault']}")
+    return f"warned at step {warned[0]['step']}: {warned[0]['fault']}"
 
 
 @row(14, "little memory: frames too large to train, a sample of 10,000 frames")
@@ -169,7 +172,6 @@ def clocks(bench: Bench) -> str:
         run = bench.folder / f"run-{number}"
         ended = train(bench, run, faults=[["clock", jump, 20], ["stop", 40]]).ended()
         claim(ended.code == 130, ended.last)
-        claim(" -" not in ended.said.split("left")[0][-20:], f"a negative time is left: {ended.said[-200:]}")
         times = {0: (1e9, 1e9), 1: (2e9, 2e9), 2: (1e9, 1e9)}[number]
         for age, path in enumerate(checkpoint.checkpoints(run / "checkpoints")):
             for file in (path, *path.iterdir()):

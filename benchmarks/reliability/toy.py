@@ -19,25 +19,7 @@ import time
 import pytest
 import torch
 
-TINY = {
-    "latent_channels": 4, "decoder_widths": (8, 8, 16), "discriminator_widths": (8, 8, 16),
-    "prior_width": 32, "prior_depth": 2, "prior_heads": 2,
-}  # fmt: skip
-
-
-def shrink(patch: pytest.MonkeyPatch) -> None:
-    """Tiny networks, few and short previews, few random draws in the report."""
-    from reroll import config
-    from reroll.evaluation import judge
-    from reroll.training import budget, preview
-
-    for name in config.PRESETS:
-        patch.setitem(config.PRESETS, name, TINY)
-    patch.setattr(budget, "PREVIEWS", 2)
-    patch.setattr(budget, "LEAST_STEPS", 3)
-    patch.setattr(preview, "SECONDS", 0.3)
-    patch.setattr(judge, "DRAWS", 10)
-    patch.setattr(judge, "PLANTED_DRAWS", 3)
+from tests.toy import shrink
 
 
 def plant(patch: pytest.MonkeyPatch, kind: str, *rest: float | str) -> None:
