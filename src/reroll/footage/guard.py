@@ -32,7 +32,7 @@ from reroll.footage.decode import MAX_ASPECT_STRETCH, Damage, DecodedFrame, resi
 from reroll.footage.probe import Probe
 from reroll.footage.sound import CHANNELS
 
-MOST_SECONDS = 25.0
+MOST_SECONDS = 20.0
 """To wait for one answer, not counting time in which nothing ran (a laptop that sleeps, Ctrl-Z)."""
 AHEAD = 3
 """Pieces that are asked for ahead, so that the child decodes while what it sent is used."""
