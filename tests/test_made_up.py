@@ -1,17 +1,22 @@
 """Whatever is in a bundle, a checkpoint's manifest or a run.json: one line of ours, or what was saved."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from reroll.errors import CheckpointError
-from reroll.export.bundle import read_bundle
+from reroll.export.bundle import KEY, pack, read_bundle
 from reroll.training import checkpoint
 from reroll.training.run import read_record
 
+GOLDEN = max((Path(__file__).parent / "golden").iterdir())
 REUSED = [HealthCheck.function_scoped_fixture]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -35,6 +40,44 @@ def test_no_made_up_bundle_is_read(tmp_path, header, record, length, body):
     path = tmp_path / "made.reroll.safetensors"
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + body)
     refused(read_bundle, path)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return pack(GOLDEN, tmp_path_factory.mktemp("bundle") / "golden.reroll.safetensors")
+
+
+def places(content, here=()):
+    """Of all values in nested dictionaries and lists."""
+    inner = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, list)
+        else ()
+    )
+    for name, value in inner:
+        yield (*here, name)
+        yield from places(value, (*here, name))
+
+
+@settings(max_examples=100, suppress_health_check=REUSED)
+@given(data=st.data(), value=JSON | st.integers(-(2**70), 2**70))
+def test_a_bundle_of_which_one_value_was_changed_is_read_or_refused(bundle, tmp_path, data, value):
+    with safe_open(bundle, "pt") as file:
+        content = json.loads(file.metadata()[KEY])
+    *outer, last = data.draw(st.sampled_from(list(places(content))))
+    owner = content
+    for name in outer:
+        owner = owner[name]
+    owner[last] = value
+    made = tmp_path / "made.reroll.safetensors"
+    save_file(load_file(bundle), made, {KEY: json.dumps(content)})
+    with suppress(CheckpointError):
+        _, model, _ = read_bundle(made)
+        assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+        return
+    refused(read_bundle, made)
 
 
 @settings(max_examples=100, suppress_health_check=REUSED)

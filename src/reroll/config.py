@@ -5,7 +5,7 @@ schedule reads the plan's steps, never a clock. `SampleOptions` are what a sampl
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,14 +20,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
 class ModelConfig(Frozen):
     """Sizes of the four parts, with what the footage decides (grid and labels)."""
 
     height: int = Field(ge=16, le=2560)
     width: int = Field(ge=16, le=2560)
     latent_channels: int = Field(ge=1, le=256)
-    decoder_widths: tuple[int, int, int]
-    discriminator_widths: tuple[int, int, int]
+    decoder_widths: tuple[Width, Width, Width]
+    discriminator_widths: tuple[Width, Width, Width]
     prior_width: int = Field(ge=16, le=4096)
     prior_depth: int = Field(ge=1, le=64)
     prior_heads: int = Field(ge=1, le=64)
@@ -126,8 +129,8 @@ class Plan(Frozen):
 
     model: ModelName
     stages: tuple[StagePlan, ...]
-    window_frames: int = 16
-    strides: tuple[int, ...] = (1,)
+    window_frames: int = Field(default=16, ge=2, le=1024)
+    strides: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
     mirror: bool = False
     preview_every: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)

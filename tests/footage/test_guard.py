@@ -141,6 +141,20 @@ def test_ctrl_c_leaves_no_child_with_half_an_answer(clip, fresh, after):
     assert probe(clip).width == 64
 
 
+def test_a_closed_file_touches_no_child(clip, fresh):
+    with Decoder(clip) as decoder:
+        frames = iter(decoder)
+        next(frames)
+    (child,) = guard._idle
+    with Decoder(clip) as other:
+        assert other._opened._child is child
+        decoder._opened.close()
+        frames.close()
+        with pytest.raises(ValueError, match="closed"):
+            list(decoder)
+        assert len(list(other)) == 20
+
+
 def test_a_child_that_waits_long_ends(clip, fresh):
     fresh.setattr(guard, "KEPT_SECONDS", 1.0)
     fresh.setattr(guard, "TICK_SECONDS", 0.1)

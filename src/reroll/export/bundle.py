@@ -77,8 +77,7 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
         with safe_open(path, "pt") as file:
             content = _content(path, file.metadata())
             record = RunRecord.model_validate(content["record"])
-            with torch.device("meta"):
-                expected = VideoModel(record.model).state_dict()
+            expected = _expected(path, record)
             if set(file.keys()) != set(expected):
                 raise CheckpointError(f"{path}: its tensors are not those of the model it says it is.")
             for name, value in expected.items():
@@ -100,6 +99,15 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
     model = VideoModel(record.model)
     model.load_state_dict(tensors)
     return record, model, int(content["step"])
+
+
+def _expected(path: Path, record: RunRecord) -> dict[str, torch.Tensor]:
+    """Names, shapes and types of the tensors of a record's model, without their memory."""
+    try:
+        with torch.device("meta"):
+            return VideoModel(record.model).state_dict()
+    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path}: no model can have the sizes it says.") from error
 
 
 def _check_header(path: Path) -> None:

@@ -197,7 +197,7 @@ class _Opened:
 
     def __init__(self, purpose: str, path: Path | str, halved_to: int | None = None) -> None:
         self.path = Path(path)
-        self._asked, self._turn = 0, 0
+        self._asked, self._turn, self._is_open = 0, 0, True
         self._child = Child.borrow()
         try:
             self._child.ask(purpose, _folder(), os.fspath(path), halved_to)
@@ -217,6 +217,8 @@ class _Opened:
 
     def pieces(self) -> Iterator[Answer]:
         """All of them from here on; a few are asked for before they are needed."""
+        if not self._is_open:
+            raise ValueError(f"{self.path}: closed")
         self._drain()
         self._turn += 1
         turn = self._turn
@@ -239,7 +241,7 @@ class _Opened:
                 if content is None:
                     return
         finally:
-            if turn == self._turn:
+            if turn == self._turn and self._is_open:
                 self._drain()
 
     def seek(self, seconds: float) -> bool:
@@ -250,6 +252,9 @@ class _Opened:
 
     def close(self, in_order: bool = True) -> None:
         """The child is free for another file, once it has closed this one; it is ended if not all is in order."""
+        if not self._is_open:
+            return
+        self._is_open = False
         try:
             if in_order and self._child.alive:
                 self._drain()

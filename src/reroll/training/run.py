@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
@@ -46,7 +46,7 @@ class RunRecord(Frozen):
     footage: tuple[FootageRecord, ...]
     store: str
     fingerprint: str
-    fps: float
+    fps: float = Field(gt=0, le=10_000, allow_inf_nan=False)
     split: str
     notes: tuple[str, ...] = ()
     status: Literal["training", "stopped", "finished", "diverged"] = "training"
