@@ -122,6 +122,11 @@ def killed_while_saving(bench: Bench) -> str:
                 claim(loaded is not None and not refused, f"torn at {each.name}: {refused}")
                 assert loaded is not None
                 claim(loaded.state == {"step": loaded.step}, f"mixed at {each.name}")
+                weights = loaded.tensors["weights"]["a"]
+                claim(
+                    bool((weights == loaded.step).all()) and len(weights) == 64,
+                    f"other weights at {each.name}",
+                )
                 claim(len(list(each.iterdir())) <= 2, f"more than one stray at {each.name}")
                 checkpoint.sweep(each)
                 claim(all(checkpoint.load(path) for path in each.iterdir()), f"not swept at {each.name}")
