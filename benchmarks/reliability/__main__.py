@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.reliability import bundles, crash, disk, hostile, media, sickness
+from benchmarks.reliability import bundles, crash, damage, full_disk, hostile, media, sickness
 from benchmarks.reliability.rows import FAST, ROWS, Bench, BrokenError, say
 from reroll.training.machine import cpu_name
 
-__all__ = ["bundles", "crash", "disk", "hostile", "media", "sickness"]
+__all__ = ["bundles", "crash", "damage", "full_disk", "hostile", "media", "sickness"]
 
 
 def run(numbers: list[int], full: bool, seed: int, folder: Path) -> list[dict]:

@@ -166,6 +166,7 @@ def signalled(bench: Bench) -> str:
         slowest = max(slowest, time.monotonic() - began)
         claim(ended.code == 128 + number, f"exit code {ended.code}: {ended.last}")
         claim("Traceback" not in ended.said, f"a traceback: {ended.last}")
+        claim(not process.is_alive(), "a process of it is left")
         redone = max(redone, rows_of(run)[-1]["step"] - newest_step(run))
     claim(sent >= bench.count(2, 40), f"only {sent} signals came before the end")
     claim(redone <= 1, f"{redone} steps are done again")

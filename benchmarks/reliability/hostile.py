@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import http.server
+import json
+import os
 import threading
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.reliability.media import frames_or_line
+from benchmarks.reliability.processes import Toy, train
 from benchmarks.reliability.rows import Bench, by_tests, claim, row
 from reroll.errors import FootageError
-from reroll.footage import decode, find_footage, probe
+from reroll.footage import decode, find_footage, ingest, probe
+from reroll.footage.container import shown
 from tests.footage_maker import moving_square, write_clip
 
 HOSTILE = "tests/footage/test_hostile.py"
@@ -91,7 +96,65 @@ def _gives_frames(path: Path) -> bool:
     return not _refuses(lambda each: list(decode(each)), path)
 
 
-by_tests(27, "names of files", HOSTILE, "-k", "names")
+PIECES = (
+    "-", "--", "-y", "%03d", "%s", "pipe:", "http:", "file:", "concat:", "\n", "\t", "\r", "\x1b[31m", "\u202e", "é",
+    "漢", "\udcff", "\udcfe", "<img src=x onerror=alert(1)>", "&amp;", "'", '"', "`id`", "$(id)", ";", "|", "*", "?",
+    "[a]", "~", " ", "#", "\\", "=1+1", "@", "{{7*7}}", "{0}", "CON", "NUL", "x" * 90,
+)  # fmt: skip
+"""Of which names are made; lone surrogates stand for bytes that are no UTF-8."""
+
+
+def _names(bench: Bench, count: int) -> list[str]:
+    """So many different names, of up to 255 bytes; one has all of these."""
+    found: set[str] = {"a" * (255 - len(".mp4")) + ".mp4"}
+    while len(found) < count:
+        pieces = [
+            PIECES[at] for at in bench.random.integers(0, len(PIECES), int(bench.random.integers(1, 5)))
+        ]
+        name = "".join([*pieces, str(len(found)), ".mp4"])
+        if len(os.fsencode(name)) <= 255:
+            found.add(name)
+    return sorted(found)
+
+
+@row(27, "names of files: as on disk, in JSON, on the terminal and in the report")
+def names(bench: Bench) -> str:
+    names, clips = _names(bench, bench.count(40, 300)), bench.folder / "clips"
+    clips.mkdir(parents=True)
+    made = write_clip(bench.folder / "made.mp4", moving_square(40))
+    for number, name in enumerate(names):
+        (clips / name).write_bytes(made.read_bytes() + number.to_bytes(4, "big"))
+        claim(frames_or_line(clips / name) == 40, f"{name!r} was not decoded")
+        claim(shown(name).isprintable(), f"{name!r} is shown as it is")
+    store = ingest(find_footage([clips])[0], short_side=16, cache_dir=bench.folder / "cache")
+    claim(
+        {Path(file.path).name for file in store.files} == set(names),
+        "not all were taken in under their names",
+    )
+    folder, run = bench.folder / "<img src=x onerror=alert(1)>", bench.folder / "run"
+    folder.mkdir()
+    for name in ("<b>.mp4", "-y\n.mp4", os.fsdecode(b"\xff.mp4")):
+        (folder / name).write_bytes(made.read_bytes() + name.encode(errors="surrogateescape"))
+    ended = train(bench, run, footage=folder, recipe="gan", steps=8, size=16).ended()
+    claim(ended.code == 0, ended.last)
+    claim(
+        all(line.isprintable() for line in ended.said.splitlines()),
+        "the terminal is told of control characters",
+    )
+    read = json.loads((run / "run.json").read_text())
+    claim({Path(file["path"]).parent.name for file in read["footage"]} == {folder.name}, "not so in run.json")
+    ended = Toy(
+        bench, "report", run, "--samples", 3, "--seconds", 1, "--long-seconds", 0, "--threads", 1
+    ).ended()
+    claim(ended.code == 0, ended.last)
+    pages = list(run.rglob("*.html"))
+    claim(
+        bool(pages) and all("<img src=x" not in page.read_text() for page in pages),
+        "a name is HTML in the report",
+    )
+    return f"{len(names)} names: taken as they are, shown without control characters, escaped in the report"
+
+
 by_tests(
     28,
     "folders with loops, devices and FIFOs, files that may not be read",

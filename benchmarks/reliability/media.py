@@ -251,7 +251,7 @@ def _child_peak() -> int:
     return max([0, *(peak_bytes(child._process.pid) for child in guard._idle)])
 
 
-@row(23, "lying headers: a hundred million frames, a gap of ten days, an absurd shape of pixels")
+@row(23, "lying headers: a hundred million frames, none a second, a gap of ten days, absurd shapes and turns")
 def lying(bench: Bench) -> str:
     bench.folder.mkdir(parents=True, exist_ok=True)
     days = write_clip(bench.folder / "gap.mkv", CLIP[:3], times=[0, 0.04, 864_000.0])
@@ -260,8 +260,15 @@ def lying(bench: Bench) -> str:
     at = counted.find(b"stts") + 12  # the first entry's count of frames
     counted[at : at + 4] = struct.pack(">I", 100_000_000)
     (bench.folder / "counted.mp4").write_bytes(counted)
+    rateless = bytearray(write_clip(bench.folder / "rateless.avi", CLIP, codec="mpeg4").read_bytes())
+    at = rateless.find(b"vids") + 20  # scale and rate of the stream
+    rateless[at : at + 8] = bytes(8)
+    (bench.folder / "rateless.avi").write_bytes(rateless)
+    aslant = write_clip(bench.folder / "aslant.mp4", CLIP, rotation_degrees=37)
     _fresh_child(bench)
     before, child = forget_peak(), _child_peak()
+    claim(frames_or_line(aslant) == 20, "turned by 37 degrees")
+    claim(frames_or_line(bench.folder / "rateless.avi") == 20, "no frames a second")
     claim(frames_or_line(days) == 3, "a gap of ten days")
     claim(frames_or_line(squeezed) == 20, "pixels a thousand times as wide as high")
     found = frames_or_line(bench.folder / "counted.mp4")

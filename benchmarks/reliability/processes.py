@@ -70,10 +70,25 @@ class Toy:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
+    def is_alive(self) -> bool:
+        """Whether there is any process of its group, a few seconds after it should be gone."""
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return False
+            time.sleep(0.1)
+        return True
+
     def kill(self) -> None:
         """As a power cut would."""
         self.signal(signal.SIGKILL)
         self.process.wait()
+
+    def said_so_far(self) -> str:
+        """What it has printed on standard error."""
+        return self._said.read_text(encoding="utf-8", errors="replace")
 
     def ended(self, seconds: float = 300.0) -> Ended:
         """Wait for its end. BrokenError after so long."""

@@ -18,7 +18,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import machine, memory, race, ratio, sampling, sizes, startup, training
+from benchmarks.speed import footprint, machine, memory, race, ratio, sampling, sizes, startup, training
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.footage import Footage
 from benchmarks.speed.tables import Table
@@ -27,7 +27,7 @@ from reroll.training.engine import Engine
 
 TABLES = {
     "machine": machine.tables, "training": training.tables, "plain": ratio.tables, "sampling": sampling.tables,
-    "memory": memory.tables, "startup": startup.tables, "sizes": sizes.tables,
+    "memory": memory.tables, "footprint": footprint.tables, "startup": startup.tables, "sizes": sizes.tables,
 }  # fmt: skip
 
 

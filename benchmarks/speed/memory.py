@@ -39,8 +39,9 @@ def sampled(shown: dict[str, Any], seconds: float, threads: int) -> dict[str, in
 
 
 def trained(
-    clip: str, run: str, recipe: str, size: int, model: str, threads: int, steps: int, preview: bool = True
-) -> dict[str, int]:
+    clip: str, run: str, recipe: str, size: int, model: str, threads: int, steps: int, preview: bool = True,
+    precision: str = "auto",
+) -> dict[str, int]:  # fmt: skip
     """Peak of a process that trains for a few steps, with one preview at the end or none."""
     from rich.console import Console
 
@@ -55,10 +56,13 @@ def trained(
     before = peak_bytes()
     record = reroll.train(
         clip, run, recipe=recipe, size=size, model=model, threads=threads, steps=steps,
-        console=Console(file=io.StringIO()),
+        precision=precision, console=Console(file=io.StringIO()),
     )  # fmt: skip
     frames = Store.open(record.store).frame_count
-    return {"peak_bytes": peak_bytes(), "before_bytes": before, "amount": frames}
+    return {
+        "peak_bytes": peak_bytes(), "before_bytes": before, "amount": frames,
+        "height": record.model.height, "width": record.model.width,
+    }  # fmt: skip
 
 
 def sampling_rows(bench: Bench) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from footage_maker import (
     write_picture,
 )
 
-from reroll.errors import FootageError, UsageError
+from reroll.errors import FootageError, SpaceError, UsageError
 from reroll.footage import Store, decode, find_footage, ingest, resize, shards
 from reroll.footage.shards import FolderWriter
 from reroll.footage.store import frame_size
@@ -103,6 +103,17 @@ def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path: Path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UsageError, match="REROLL_CACHE"):
         take(path, tmp_path)
+
+
+def test_too_little_room_for_frames_is_found_before_they_are_decoded(tmp_path: Path, monkeypatch):
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(40, 96, 128))
+    lies = write_clip(tmp_path / "lies.mkv", moving_square(3), times=[0, 0.04, 864_000.0])
+    free = 100_000  # enough for what a file of a few kB can hold, not for what it says that it does
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 30, 0, free))
+    with pytest.raises(SpaceError, match=r"need about \d+ MB in .* are free; make room"):
+        ingest(find_footage([clip])[0], short_side=96, cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "files").iterdir())
+    assert ingest(find_footage([lies])[0], short_side=16, cache_dir=tmp_path / "cache").frame_count == 3
 
 
 def test_a_missing_store_is_one_clear_line(tmp_path: Path):

@@ -187,7 +187,7 @@ def test_sweep_touches_nothing_but_strays(tmp_path, saved):
 
 
 def test_no_space_is_found_before_writing(tmp_path, saved, monkeypatch):
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1000))
     with pytest.raises(SpaceError, match=r"needs \d+ bytes and 1000 are free"):
         save(tmp_path, 130, tensors(), {})
     assert list(tmp_path.iterdir()) == [saved]

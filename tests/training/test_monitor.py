@@ -1,6 +1,5 @@
 """The monitor: what is written survives kills and resumes, what is said is true, faults are told in words."""
 
-import errno
 import io
 import json
 import math
@@ -10,6 +9,7 @@ import torch
 from rich.console import Console
 
 from reroll.errors import SpaceError
+from reroll.training import disk
 from reroll.training.health import ACTIONS, health
 from reroll.training.monitor import Monitor, Pace, StageEstimate, duration, read_rows
 
@@ -317,13 +317,40 @@ def test_a_fault_of_one_stage_is_not_over_because_the_next_has_begun(tmp_path):
     assert events == [(15, "warn"), (57, "over")], "the preview of the last step is looked at, too"
 
 
-def test_a_disk_that_is_full_is_said(tmp_path, monkeypatch):
-    with Monitor(tmp_path, plain()) as monitor:
-        monkeypatch.setattr(
-            json, "dumps", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
-        )
+@pytest.fixture
+def room(monkeypatch):
+    """A function that lets no file grow beyond so many bytes; None lets it again."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(disk, "WAITS_SECONDS", (0.01, 0.01))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, before if size is None else (size, before[1]))
+
+    yield limit
+    limit(None)
+
+
+def test_a_disk_that_is_full_is_said_and_half_a_row_taken_back(tmp_path, room):
+    with Monitor(tmp_path, console := plain()) as monitor:
+        monitor.log(step=1, stage="prior", flow=0.1)
+        written = (tmp_path / "metrics.jsonl").read_bytes()
+        room(len(written) + 9)
         with pytest.raises(SpaceError, match="make room"):
-            monitor.log(step=1, stage="prior", flow=0.1)
+            monitor.log(step=2, stage="prior", flow=0.1)
+        room(None)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == written
+    assert console.file.getvalue().count("Trying again") == 2
+
+
+def test_a_disk_with_room_again_gets_the_row(tmp_path, room):
+    console = plain()
+    with Monitor(tmp_path, console) as monitor:
+        monitor.say = lambda _: room(None)
+        room(9)
+        monitor.log(step=1, stage="prior", flow=0.1)
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert (row["step"], row["flow"]) == (1, 0.1)
 
 
 def test_a_value_that_is_not_finite_is_reported_in_the_same_step(tmp_path):

@@ -20,6 +20,7 @@ from reroll.footage import Span, Split, Windows, find_footage, ingest, inspect_f
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint, preparation
 from reroll.training.budget import Timing, choose_strides, make_plan, plan_stages, split_steps
+from reroll.training.engine import Engine
 from reroll.training.monitor import read_rows
 from reroll.training.preparation import _preview_windows
 from reroll.training.session import Session
@@ -78,8 +79,8 @@ def test_steps_are_as_many_as_asked(recipe, steps):
 def test_a_plan_in_steps_is_not_long_without_a_checkpoint(steps, every):
     windows = SimpleNamespace(spans=[Span(0, 100)])
     plan = make_plan(
-        None, RECIPES["gan"], None, windows, fps=25.0, model="auto", seed=0, steps=steps, seconds_left=None,
-        mirror=False, started=0.0,
+        Engine.start(), RECIPES["gan"], SimpleNamespace(height=32, width=32), windows, fps=25.0,
+        model="auto", seed=0, steps=steps, seconds_left=None, mirror=False, started=0.0,
     )  # fmt: skip
     assert plan.checkpoint_every == every
 

@@ -111,8 +111,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise UsageError(f"{path} is a folder; give the name of a file in it")
     temporary = path.with_name(f".{secrets.token_hex(6)}{path.suffix}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        with _full_disk_said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
     except OSError as error:
         cause = "a file is in the way" if path.parent.is_file() else (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be written: {cause}; choose another place") from None

@@ -46,6 +46,9 @@ MAX_ASPECT = 2.4
 PICTURE_SECONDS = 0.04
 """What a picture counts for, beside clips, in the choice of the frame's shape."""
 
+LEAST_FPS, LEAST_FRAME_BYTES = 12.0, 64
+"""What footage has at the least, for the room that its frames will take."""
+
 
 @dataclass(frozen=True)
 class IngestProgress:
@@ -96,6 +99,7 @@ def ingest(
         if not known:
             raise FootageError(_nothing_usable(files, skipped))
         height, width = frame_size([(k.width, k.height, k.seconds) for k in known], short_side)
+        _require_space(known, height, width, cache)
         entries = _ingest_all(known, height, width, cache, skipped, report)
         if not entries:
             raise FootageError(_nothing_usable(files, skipped))
@@ -114,6 +118,23 @@ def _space_errors(cache: Path) -> Iterator[None]:
         raise SpaceError(
             f"the disk is full ({free} MB free): frames do not fit into {shown(cache)}; make room there"
         ) from None
+
+
+def _require_space(known: Sequence[KnownFile], height: int, width: int, cache: Path) -> None:
+    """SpaceError if the frames of files that are not kept yet would not fit, however few a second there are. What a
+    file says of its length counts as far as it has bytes for it."""
+    frames = sum(
+        min(item.seconds * LEAST_FPS, item.size / LEAST_FRAME_BYTES)
+        for item in known
+        if cached_index(item, height, width, cache) is None
+    )
+    needed, free = int(frames * height * width * 3), shutil.disk_usage(cache).free
+    if needed > free:
+        raise SpaceError(
+            f"frames of {sum(item.seconds for item in known) / 60:.0f} minutes of footage need about"
+            f" {needed >> 20} MB in {shown(cache)} and {free >> 20} MB are free; make room there, or set REROLL_CACHE"
+            " to another folder"
+        )
 
 
 def _make_cache(cache: Path) -> None:

@@ -4,7 +4,7 @@ A recipe names its stages, the optimizers of each, and what one step of a stage 
 everything else: data, schedule, precision, checks for non-finite values, averages, checkpoints.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +39,12 @@ class Networks:
 
     model: VideoModel
     discriminator: Discriminator | None
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Of all parts."""
+        yield from self.model.parameters()
+        if self.discriminator is not None:
+            yield from self.discriminator.parameters()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from reroll.footage.store import PICTURE_SECONDS, frame_size
 from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
+from reroll.training.footprint import fits, require_memory
 from reroll.training.trainer import Trainer
 
 WINDOW_FRAMES = 16
@@ -199,6 +200,7 @@ def make_plan(
 
     Raises:
         UsageError: The time is too short.
+        SpaceError: It takes more memory than there is.
     """
     base = Plan(
         model="m" if model == "auto" else model,  # type: ignore[arg-type]
@@ -208,6 +210,7 @@ def make_plan(
     )  # fmt: skip
     if steps is not None:
         chosen: ModelName = "s" if model == "auto" else model  # type: ignore[assignment]
+        require_memory(engine, recipe.name, chosen, store.height, store.width)
         stages = split_steps(recipe, steps)
         return base.model_copy(
             update={
@@ -218,11 +221,15 @@ def make_plan(
     assert seconds_left is not None
     deadline = started + seconds_left
     short = seconds_left < 600 * recipe.patience
-    first: ModelName = "s" if model == "auto" and short else base.model
+    models: tuple[ModelName, ...] = ("s", "m", "l")
+    fitting = [each for each in models if fits(engine, recipe.name, each, store.height, store.width)]
+    first: ModelName = "s" if model == "auto" and (short or base.model not in fitting) else base.model
+    require_memory(engine, recipe.name, first, store.height, store.width)
     timing = time_model(engine, recipe, first, store, windows, base, seed)
     if model == "auto":
         left = (deadline - time.monotonic()) * RESERVE
-        best = largest_model(lambda model: timing.scaled(model).steps(recipe, left / recipe.patience))
+        steps_of = {each: timing.scaled(each).steps(recipe, left / recipe.patience) for each in fitting}
+        best = largest_model(lambda model: steps_of.get(model, 0))
         if best != first:
             timing = time_model(engine, recipe, best, store, windows, base, seed)
     stages = plan_stages(recipe.stages, timing, deadline - time.monotonic())

@@ -15,7 +15,6 @@ Nothing is ever unpickled. Which is newest is decided by the step, never by a cl
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -33,12 +32,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from reroll.errors import CheckpointError, SpaceError
+from reroll.errors import CheckpointError
+from reroll.training.disk import NO_SPACE, require_space, space_error
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
 _STRAY = re.compile(r"step-[\d.]+\.(tmp|gone)-[0-9a-f]+")
-_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 RENAME_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 0.5)
 Report = Callable[[str], None]
 
@@ -101,8 +100,8 @@ def save(
         _sync_directory(root)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno in _NO_SPACE:
-            raise _space_error(
+        if error.errno in NO_SPACE:
+            raise space_error(
                 root, sum(map(len, files.values())), f"the checkpoint of step {step}"
             ) from error
         raise CheckpointError(f"{final}: cannot be written ({error.strerror}).") from error
@@ -200,34 +199,6 @@ def discard_after(root: Path, step: int) -> None:
     for path, (reached, _) in list(_complete(root)):
         if reached > step:
             _remove(path)
-
-
-def require_space(directory: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise `SpaceError` unless `directory`'s disk has room for `needed_bytes` and a little to spare."""
-    if shutil.disk_usage(directory).free < needed_bytes + (1 << 20):
-        raise _space_error(directory, needed_bytes, purpose)
-
-
-def _space_error(directory: Path, needed_bytes: int, purpose: str) -> SpaceError:
-    free = shutil.disk_usage(directory).free
-    return SpaceError(
-        f"{directory}: {purpose} needs {needed_bytes} bytes and {free} are free; make room, or choose "
-        "another disk with -o, and run the same command again."
-    )
-
-
-@contextlib.contextmanager
-def full_disk_is_said(path: Path, purpose: str) -> Iterator[None]:
-    """A disk that is full while `path` is written is a `SpaceError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        raise SpaceError(
-            f"{path.parent}: {purpose} cannot be written ({(error.strerror or str(error)).lower()}); make room, and run"
-            " the same command again."
-        ) from None
 
 
 def _serialised(group: Mapping[str, Tensor]) -> bytes:

@@ -135,6 +135,16 @@ class Engine:
         scaled = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return scaled.movedim(-3, -1).contiguous().cpu().numpy()
 
+    def free_memory_bytes(self) -> int:
+        """Memory that can still be had on the device."""
+        match self.device.type:
+            case "cuda":
+                return int(torch.cuda.mem_get_info(self.device)[0])
+            case "mps":
+                return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+            case _:
+                return machine.free_memory_bytes()
+
     def generator(self, seed: int) -> torch.Generator:
         """A random generator on the CPU, always: draw there, then move, and seeds agree across devices."""
         return torch.Generator("cpu").manual_seed(seed)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,7 +105,8 @@ def _steps(session: Session) -> None:
         last = step == trainer.plan.steps
         measured = {}
         if last or step % trainer.plan.preview_every == 0:
-            measured = preview(trainer, session.record.fps, session.heldout, session.run, step)
+            draw = partial(preview, trainer, session.record.fps, session.heldout, session.run, step)
+            measured = session.patiently(draw)
         findings = monitor.log(
             step=step, stage=trainer.stage_name, frames_seen=session.frames_seen, **logged, **measured
         )

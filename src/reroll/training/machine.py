@@ -6,6 +6,7 @@ Asked of the operating system only; torch is not imported for it, save for the d
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -69,13 +70,24 @@ def memory_bytes() -> int:
 
 
 def free_memory_bytes() -> int:
-    """Memory this process can still get: the machine's, or what is left of the container's limit."""
-    free, limit, used = (
-        int(psutil.virtual_memory().available),
-        _cgroup("memory.max"),
-        _cgroup("memory.current"),
-    )
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
+    """Memory this process can still get: the machine's, what is left of the container's limit, or of `ulimit -v`."""
+    free = [int(psutil.virtual_memory().available)]
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used) + _reclaimable_bytes())
+    if sys.platform != "win32":
+        import resource
+
+        space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if space != resource.RLIM_INFINITY:
+            free.append(space - int(psutil.Process().memory_info().vms))
+    return max(0, min(free))
+
+
+def _reclaimable_bytes() -> int:
+    """Of a container's memory, files that were read: they make room when it is needed."""
+    counts = dict(line.split() for line in _cgroup("memory.stat").splitlines())
+    return int(counts.get("inactive_file", 0)) + int(counts.get("active_file", 0))
 
 
 def resident_bytes() -> int:

@@ -7,12 +7,14 @@ and flushed row by row; a resumed run cuts them back to the step it goes on from
 uninterrupted run would have written. Values that are not finite become null, since JSON has none.
 """
 
+import errno
 import json
 import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +26,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from reroll.training.checkpoint import full_disk_is_said
+from reroll.training.disk import full_disk_is_said, patiently
 from reroll.training.health import Health, health
+from reroll.training.latents import never
 from reroll.training.machine import resident_bytes
 
 LOSSES = ("loss", "reconstruction", "kl", "flow", "adversarial", "energy", "discriminator")
@@ -145,6 +148,8 @@ class Monitor:
         self.findings: list[Health] = []
         self._open: dict[str, str] = {}  # faults that are not over → the stage that shows them
         self._metrics_path, self._events_path = run_dir / "metrics.jsonl", run_dir / "events.jsonl"
+        self.stopped: Callable[[], bool] = never
+        """Whether somebody wants it to end: then a full disk is not waited for."""
         self._clock = clock
         self._step = resumed_step
         self._rows: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED_STEPS)
@@ -194,7 +199,7 @@ class Monitor:
         row |= {name: _plain(value) for name, value in scalars.items()}
         new_stage = not self._rows or self._rows[-1]["stage"] != stage
         self._rows.append(row)
-        _append(self._metrics_path, row)
+        self._add(self._metrics_path, row)
         last = step == self.pace.total_steps
         if last or step % HEALTH_STEPS == 0 or "motion_energy" in row or None in row.values():
             self._examine(row)
@@ -204,7 +209,10 @@ class Monitor:
     def event(self, kind: str, **fields: object) -> None:
         """Something that happens once: a re-plan, a roll-back, a checkpoint refused."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        _append(self._events_path, {"at": at, "step": self._step, "kind": kind, **fields})
+        self._add(self._events_path, {"at": at, "step": self._step, "kind": kind, **fields})
+
+    def _add(self, path: Path, row: Mapping[str, Any]) -> None:
+        patiently(lambda: _append(path, row), self.say, self.stopped)
 
     def say(self, text: str) -> None:
         """A line that stays, above the live one."""
@@ -295,8 +303,17 @@ def _plain(value: float) -> float | None:
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with full_disk_is_said(path, "a row of metrics"), path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, allow_nan=False) + "\n")
+    """Add a row, or nothing: half of one would take the next one with it."""
+    line = json.dumps(row, allow_nan=False) + "\n"
+    with full_disk_is_said(path, "a row of metrics"), path.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            if stream.write(line.encode()) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                stream.truncate(end)
+            raise
 
 
 def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

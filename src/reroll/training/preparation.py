@@ -20,6 +20,7 @@ from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages, time_model
 from reroll.training.engine import Engine
+from reroll.training.footprint import require_memory
 from reroll.training.monitor import Monitor
 from reroll.training.run import FootageRecord, RunRecord, read_record, restore
 from reroll.training.session import Session, estimates, events, first_plan
@@ -83,6 +84,7 @@ def prepare(
         model = config.model if init is None else init.plan.model
         record = _new_record(config, windows, parts, engine, model, started, like)
     else:
+        require_memory(engine, config.recipe, old.plan.model, store.height, store.width)
         record = old.model_copy(update={"status": "training"})
     return _session(config, run, record, windows, parts, engine, started, add_minutes, console)
 
@@ -108,6 +110,7 @@ def _session(
         run, record, trainer, monitor, _preview_windows(windows, parts), None,
         state.get("elapsed_seconds", 0.0), started, state.get("frames_seen", 0),
     )  # fmt: skip
+    session.require_space()
     if not begun:
         _plan_is_known(session, config)
     session.replay_events()
@@ -189,6 +192,7 @@ def _new_record(
     if like is not None:
         assert config.like is not None
         plan = first_plan(Path(config.like), like)
+        require_memory(engine, config.recipe, plan.model, store.height, store.width)
     else:
         plan = make_plan(
             engine, recipe, store, windows, fps=fps, seed=config.seed, steps=config.steps, mirror=windows.mirror,

@@ -5,6 +5,7 @@ replayed on resume.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ import numpy as np
 
 from reroll.config import Plan, StagePlan
 from reroll.training import checkpoint
+from reroll.training.disk import T, patiently, require_space
 from reroll.training.monitor import Monitor, StageEstimate, read_rows
 from reroll.training.run import RunRecord, write_record
 from reroll.training.trainer import Trainer
+
+CHECKPOINTS_AT_ONCE = 4
+"""The two newest, the one to go back to, and the one that is being written."""
+BYTES_PER_WEIGHT = 16
+"""Of a checkpoint: a weight, its average, and two moments of the optimizer."""
 
 
 @dataclass
@@ -37,6 +44,9 @@ class Session:
     stop_signal: int = 0
     saved_at: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.monitor.stopped = lambda: self.stop_signal > 0
+
     @property
     def elapsed_seconds(self) -> float:
         """Training time of this run in all its sessions."""
@@ -56,13 +66,25 @@ class Session:
         """A checkpoint after `step` steps: the trainer's state, and where the run stands."""
         tensors, state = self.trainer.state()
         state |= {"elapsed_seconds": self.elapsed_seconds, "frames_seen": self.frames_seen}
-        checkpoint.save(self.checkpoints, step, tensors, state, planned=planned)
+        self.patiently(lambda: checkpoint.save(self.checkpoints, step, tensors, state, planned=planned))
         self.saved_at = time.monotonic()
+
+    def patiently(self, write: Callable[[], T]) -> T:
+        """Write something; a full disk is waited for a little."""
+        return patiently(write, self.monitor.say, self.monitor.stopped)
+
+    def require_space(self) -> None:
+        """SpaceError unless the disk has room for all checkpoints that are there at once, those included that are."""
+        each = sum(BYTES_PER_WEIGHT * weight.numel() for weight in self.trainer.networks.parameters())
+        there = sum(file.stat().st_size for file in self.checkpoints.glob("*/*"))
+        require_space(
+            self.run, max(0, CHECKPOINTS_AT_ONCE * each - there), "its checkpoints, in a run of this size,"
+        )
 
     def set_record(self, **changes: object) -> None:
         """Change `run.json`."""
         self.record = self.record.model_copy(update=changes)
-        write_record(self.run, self.record)
+        self.patiently(lambda: write_record(self.run, self.record))
 
     def set_stages(self, stages: tuple[StagePlan, ...]) -> None:
         """Go on with these stages, wherever the plan is kept or shown."""

@@ -1,6 +1,5 @@
-"""Rows 4, 5, 6, 7 and 11: full disks; torn, flipped, missing, foreign and old files."""
+"""Rows 5, 6, 7 and 11: torn, flipped, missing, foreign and old files."""
 
-import resource
 import shutil
 import subprocess
 import sys
@@ -8,70 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.reliability.processes import newest_step, reference, rows_of, state_hash, strays, train
+from benchmarks.reliability.processes import newest_step, reference, rows_of, state_hash, train
 from benchmarks.reliability.rows import Bench, claim, row
 from reroll.errors import CheckpointError
 from reroll.training import checkpoint
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
-    """A file system of so many bytes in memory; None where this process may not mount one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    try:
-        yield folder if made else None
-    finally:
-        if made:
-            subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
-
-
-@row(4, "full disks: small file systems, a limit of file size in the middle of a run")
-def full_disk(bench: Bench) -> str:
-    straight, done = reference(bench), []
-    size = sum(file.stat().st_size for file in checkpoint.checkpoints(straight / "checkpoints")[-1].iterdir())
-    levels = [1.5] if not bench.full else [0.5 + 0.25 * level for level in range(20)]
-    on_disks = 0
-    for level in levels:
-        with small_disk(bench.folder / f"disk-{level}", int(level * size) + (2 << 20)) as disk:
-            if disk is None:
-                done.append("no file system could be mounted here")
-                break
-            run = disk / "run"
-            ended = train(bench, run).ended()
-            if ended.code == 0:
-                continue
-            ended.require_clean_error(5)
-            _require_intact(run)
-            on_disks += 1
-            subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
-            claim(train(bench, run).ended().code == 0, "it does not go on once there is room")
-            claim(state_hash(run) == state_hash(straight), "another state than without a full disk")
-    if not done:
-        claim(on_disks > 0, "every file system was large enough")
-        done.append(f"{on_disks} file systems of {levels[0]:g} to {levels[-1]:g} checkpoints")
-    run = bench.folder / "limited"
-    limited = train(bench, run, faults=[["slow", 0.05]])
-    limited.wait_for(lambda: newest_step(run) > 0)
-    resource.prlimit(limited.process.pid, resource.RLIMIT_FSIZE, (size // 8, size // 8))
-    ended = limited.ended()
-    ended.require_clean_error(5)
-    _require_intact(run, 1)
-    claim(train(bench, run).ended().code == 0, "it does not go on without the limit")
-    claim(state_hash(run) == state_hash(straight), "another state than without the limit")
-    return "; ".join([*done, "ulimit -f"]) + ": exit code 5, intact, goes on with the same state hash"
-
-
-def _require_intact(run: Path, least: int = 0) -> None:
-    claim(not strays(run), f"left behind: {strays(run)}")
-    found = checkpoint.checkpoints(run / "checkpoints")
-    claim(len(found) >= least, "no checkpoint is left")
-    for path in found:
-        checkpoint.load(path)
 
 
 @row(5, "every file of a checkpoint cut short")

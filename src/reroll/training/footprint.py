@@ -1,0 +1,38 @@
+"""The memory that a training will need, told before any of it is taken.
+
+What it needs grows with the pixels of a frame and the width of the networks; how much was measured for each recipe and
+model (`python -m benchmarks.speed --what footprint`, which holds the estimate against peaks; docs/log.md).
+"""
+
+from reroll.config import ModelName
+from reroll.errors import SpaceError
+from reroll.training.engine import Engine
+
+BASE_BYTES: dict[ModelName, float] = {"s": 0.7e9, "m": 0.9e9, "l": 2.0e9}
+"""Whatever the frames: Python, torch, the networks and their optimizers."""
+BYTES_PER_PIXEL: dict[ModelName, float] = {"s": 112e3, "m": 138e3, "l": 290e3}
+"""For each pixel of a frame beyond that, in fp32, of `vaegan`."""
+RECIPE_SHARE = {"vaegan": 1.0, "vae": 0.5, "gan": 0.5}
+BF16_SHARE = 0.67
+
+
+def needed_bytes(recipe: str, model: ModelName, height: int, width: int, precision: str) -> float:
+    """Peak memory of a training on frames of this size, about."""
+    share = RECIPE_SHARE[recipe] * (BF16_SHARE if precision == "bf16" else 1.0)
+    return BASE_BYTES[model] + share * BYTES_PER_PIXEL[model] * height * width
+
+
+def fits(engine: Engine, recipe: str, model: ModelName, height: int, width: int) -> bool:
+    """Whether there is so much memory as a training will need."""
+    return needed_bytes(recipe, model, height, width, engine.precision) <= engine.free_memory_bytes()
+
+
+def require_memory(engine: Engine, recipe: str, model: ModelName, height: int, width: int) -> None:
+    """SpaceError unless there is so much memory as a training will need."""
+    if not fits(engine, recipe, model, height, width):
+        needed = needed_bytes(recipe, model, height, width, engine.precision)
+        raise SpaceError(
+            f"training {recipe} at {width}x{height} with --model {model} needs about {needed / 1e9:.1f} GB of memory"
+            f" and {engine.free_memory_bytes() / 1e9:.1f} GB are free; give a smaller --size or --model, or end other"
+            " programs."
+        )
