@@ -141,7 +141,8 @@ def little_memory(bench: Bench) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     growth = (sizes[1] - sizes[0]) >> 20
     claim(growth < 50, f"{growth} MB more for a longer sample")
-    return f"refused before it is allocated; {growth} MB more for a sample {'100' if bench.full else '10'} times as long"
+    times = bench.count(10, 100)
+    return f"refused before it is allocated; {growth} MB more for a sample {times} times as long"
 
 
 def _sampled(bench: Bench, seconds: float) -> int:

@@ -13,7 +13,18 @@ import torch
 import toy
 
 from benchmarks.speed import __main__ as program
-from benchmarks.speed import footage, machine, memory, race, ratio, sampling, sizes, startup, training
+from benchmarks.speed import (
+    footage,
+    footprint,
+    machine,
+    memory,
+    race,
+    ratio,
+    sampling,
+    sizes,
+    startup,
+    training,
+)
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.children import ROOT, environment, in_child
 from benchmarks.speed.exam import Exam
@@ -139,6 +150,13 @@ def test_memory(bench):
     assert rows[0]["peak MB"] >= rows[0]["of these before it began"] > 50
     found = [{"amount": 10, "peak_bytes": peak, "before_bytes": 1} for peak in (100, 150)]
     assert [row["times the shortest"] for row in memory.rows_of("", "", ["1 s", "2 s"], found)] == [1.0, 1.5]
+
+
+def test_what_is_told_of_memory_is_about_what_it_takes(bench):
+    (table,) = footprint.tables(replace(bench, recipes=("gan",)))
+    (row,) = table.rows
+    assert row["frame"] == "42×32"
+    assert 0.7 < row["told over peak"] < 1.5
 
 
 @pytest.mark.parametrize("megabytes", [0, 200])

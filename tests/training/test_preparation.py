@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -312,6 +313,21 @@ def test_too_little_memory_is_one_line(footage, tmp_path, monkeypatch):
         train(footage, tmp_path / "run", "gan", steps=4)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 5
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_refused_at_the_start(footage, tmp_path, monkeypatch):
+    train(footage, tmp_path / "first", "gan", steps=4)
+    needed = sum(file.stat().st_size for file in (tmp_path / "first" / "checkpoints").glob("*/*"))
+    for free, enough in ((needed // 2, False), (8 * needed, True)):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(1 << 40, 0, free)
+        )
+        if enough:
+            assert train(footage, tmp_path / "run", "gan", steps=4).status == "finished"
+        else:
+            with pytest.raises(SpaceError, match=r"needs \d+ bytes and \d+ are free; make room"):
+                train(footage, tmp_path / "run", "gan", steps=4)
+            assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
 # The same plan again

@@ -2,7 +2,7 @@
 
 In: a path. Out: an open PyAV container and the stream to decode. Only demuxers that read the one file they
 are given are allowed, and only the `file` protocol, so that no playlist, `concat:` or address inside a file
-reaches another file or a host; frames beyond `MAX_PIXELS` are refused from the header.
+reaches another file or a host; frames beyond `MOST_PIXELS` are refused from the header.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from reroll.errors import FootageError
 
-MAX_PIXELS = 36_000_000
+MOST_PIXELS = 36_000_000
 """Largest frame that is decoded, in pixels: 8K passes (33 million), a decompression bomb does not."""
 
 DEMUXERS = (
@@ -142,7 +142,7 @@ def open_container(path: Path | str) -> av.container.InputContainer:
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": "file",
-        "max_pixels": str(MAX_PIXELS),
+        "max_pixels": str(MOST_PIXELS),
         "err_detect": "ignore_err" if named else "",
     }
     try:
@@ -183,12 +183,12 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
         )
     stream = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
     context = stream.codec_context
-    if context.width * context.height > MAX_PIXELS:
+    if context.width * context.height > MOST_PIXELS:
         raise FootageError(
             f"cannot use {shown(path)}: its frames of {context.width}x{context.height} pixels exceed"
-            f" {MAX_PIXELS // 1_000_000} million; scale it down first"
+            f" {MOST_PIXELS // 1_000_000} million; scale it down first"
         )
-    context.options = {"max_pixels": str(MAX_PIXELS)}
+    context.options = {"max_pixels": str(MOST_PIXELS)}
     context.thread_type = "AUTO"
     return stream
 
@@ -197,7 +197,7 @@ def nothing_decoded(path: Path | str) -> FootageError:
     """The error for a file that opened but gave no frame."""
     return FootageError(
         f"cannot use {shown(path)}: not one frame can be decoded (it is damaged, or its frames exceed"
-        f" {MAX_PIXELS // 1_000_000} million pixels); leave it out or export it again"
+        f" {MOST_PIXELS // 1_000_000} million pixels); leave it out or export it again"
     )
 
 

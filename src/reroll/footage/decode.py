@@ -37,10 +37,10 @@ PICTURE_DEMUXERS = frozenset(name for name in DEMUXERS.split(",") if name.endswi
 }
 """FFmpeg demuxers of single pictures."""
 
-MAX_DAMAGED_PACKETS = 500
+MOST_DAMAGED_PACKETS = 500
 """Undecodable packets in a row after which the rest of a file is given up."""
 
-MAX_ASPECT_STRETCH = 4
+MOST_STRETCHED = 4
 """Sample aspect ratios beyond this, either way, are taken for damage and ignored."""
 
 
@@ -81,7 +81,7 @@ def orientation_of(frame: av.video.frame.VideoFrame) -> Orientation:
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """Width and height with square pixels: the smaller direction is stretched, nothing is lost."""
-    if not 1 / MAX_ASPECT_STRETCH <= aspect <= MAX_ASPECT_STRETCH:
+    if not 1 / MOST_STRETCHED <= aspect <= MOST_STRETCHED:
         return width, height
     if aspect >= 1:
         return max(1, round(width * aspect)), height
@@ -97,7 +97,7 @@ def raw_frames(
     damage = damage if damage is not None else Damage()
     in_a_row = 0
     packets = container.demux(stream)
-    while in_a_row < MAX_DAMAGED_PACKETS:
+    while in_a_row < MOST_DAMAGED_PACKETS:
         try:
             packet = next(packets, None)
         except (av.FFmpegError, OSError, ValueError):

@@ -27,8 +27,8 @@ from typing import Any, cast
 import numpy as np
 
 from reroll.errors import FootageError
-from reroll.footage.container import MAX_PIXELS, shown
-from reroll.footage.decode import MAX_ASPECT_STRETCH, Damage, DecodedFrame, resize
+from reroll.footage.container import MOST_PIXELS, shown
+from reroll.footage.decode import MOST_STRETCHED, Damage, DecodedFrame, resize
 from reroll.footage.probe import Probe
 from reroll.footage.sound import CHANNELS
 
@@ -179,7 +179,7 @@ def _is_sensible(shape: tuple[Any, ...], dtype: np.dtype[Any]) -> bool:
     if not all(isinstance(side, int) and side > 0 for side in shape):
         return False
     if dtype == np.uint8:
-        return len(shape) == 3 and shape[2] == 3 and shape[0] * shape[1] <= MAX_PIXELS * MAX_ASPECT_STRETCH
+        return len(shape) == 3 and shape[2] == 3 and shape[0] * shape[1] <= MOST_PIXELS * MOST_STRETCHED
     return dtype == np.float32 and len(shape) == 2 and shape[0] == CHANNELS and shape[1] <= MOST_SAMPLES
 
 

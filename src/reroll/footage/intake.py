@@ -30,7 +30,7 @@ from reroll.footage.shots import (
     Pending,
     StillFilter,
     glance,
-    halved_to,
+    halving_end,
     split_shots,
     usual_gap,
 )
@@ -76,7 +76,7 @@ def take_file(
         shutil.rmtree(place)
     with (
         FolderWriter(place, frames_per_shard(height, width)) as folder,
-        Decoder(item.file.path, halved_to(height, width)) as decoder,
+        Decoder(item.file.path, halving_end(height, width)) as decoder,
     ):
         taken = _Taken(folder, height, width)
         for frame in decoder:

@@ -54,7 +54,7 @@ STILL_SECONDS, STILL_FRAMES = 0.5, 4
 """... longer than this, in time and in frames."""
 
 
-def halved_to(height: int, width: int) -> int:
+def halving_end(height: int, width: int) -> int:
     """The short side down to which frames may be halved before they are looked at and brought to this size."""
     return 2 * max(GLANCE_PIXELS, height, width)
 

@@ -41,7 +41,7 @@ from reroll.footage.shards import (
 
 __all__ = ["IngestProgress", "Shot", "Store", "StoredFile", "frame_size", "ingest"]
 
-MAX_ASPECT = 2.4
+MOST_ASPECT = 2.4
 """Widest (or tallest) frame shape that is trained; anything beyond is cropped."""
 PICTURE_SECONDS = 0.04
 """What a picture counts for, beside clips, in the choice of the frame's shape."""
@@ -73,7 +73,7 @@ def frame_size(shapes: Sequence[tuple[int, int, float]], short_side: int) -> tup
         raise UsageError(f"--size {short_side}: the short side has to be an even number of pixels, 8 or more")
     groups: dict[int, list[tuple[float, float]]] = {}
     for width, height, seconds in shapes:
-        aspect = min(MAX_ASPECT, max(1 / MAX_ASPECT, width / height))
+        aspect = min(MOST_ASPECT, max(1 / MOST_ASPECT, width / height))
         groups.setdefault(round(np.log(aspect) / 0.04), []).append((seconds, aspect))
     _, group = max(groups.items(), key=lambda item: (sum(seconds for seconds, _ in item[1]), -abs(item[0])))
     aspect = max(group)[1]

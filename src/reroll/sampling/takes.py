@@ -19,7 +19,7 @@ from torch import Tensor
 from reroll.footage import Probe, decode, probe, read_picture, resize
 from reroll.footage.container import shown
 from reroll.footage.guard import read_sound
-from reroll.footage.shots import halved_to, usual_gap
+from reroll.footage.shots import halving_end, usual_gap
 from reroll.footage.sound import CHANNELS, RATE
 from reroll.parts.decoder import HALO
 from reroll.sampling.sampler import Sampler
@@ -73,7 +73,9 @@ class Take:
         """Frames a second: what its header says, unless its first frames are far from that (some containers say 1000
         for "it varies")."""
         gap = usual_gap(
-            np.asarray([frame.timestamp for frame in islice(decode(self.path, halved_to(1, 1)), RATE_FRAMES)])
+            np.asarray(
+                [frame.timestamp for frame in islice(decode(self.path, halving_end(1, 1)), RATE_FRAMES)]
+            )
         )
         said = self.about.fps
         seen = 1 / gap if gap else said or 25.0
@@ -100,7 +102,7 @@ class Take:
             return
         held: np.ndarray | None = None
         count, before, surplus = 0, 0.0, 0.0
-        for frame in decode(self.path, halved_to(height, width)):  # as in a store
+        for frame in decode(self.path, halving_end(height, width)):  # as in a store
             if (gap := frame.timestamp - before) > LONGEST_GAP_SECONDS and held is not None:
                 surplus += gap - LONGEST_GAP_SECONDS
                 Console(stderr=True).print(
