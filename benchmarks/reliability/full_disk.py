@@ -68,7 +68,7 @@ def _filled(bench: Bench, straight: Path, size: int) -> str | None:
             filler = _fill(run, int(level * size))
             ended = process.ended()
             ended.require_clean_error(5)
-            claim(ended.said.count("Trying again") >= 3, f"not tried again: {ended.said[-300:]}")
+            claim(ended.said.count("trying again") >= 3, f"not tried again: {ended.said[-300:]}")
             _require_intact(run)
             filler.unlink()
             _goes_on(bench, run, straight)
@@ -83,7 +83,7 @@ def _for_a_moment(bench: Bench, straight: Path) -> str | None:
         run = bench.folder / "moment" / "run"
         process = _begun(bench, run)
         filler = _fill(run, 0)
-        process.wait_for(lambda: "Trying again" in process.said_so_far())
+        process.wait_for(lambda: "trying again" in process.said_so_far())
         filler.unlink()
         ended = process.ended()
         claim(ended.code == 0, f"it gave up: {ended.last}")

@@ -21,7 +21,7 @@ class Full:
     def __call__(self):
         self.tried += 1
         if self.tried <= self.left:
-            raise SpaceError("no room.")
+            raise SpaceError("no room; make some.")
         return "written"
 
 
@@ -29,7 +29,7 @@ def test_what_could_not_be_written_is_tried_again():
     said = []
     assert patiently(full := Full(3), said.append, lambda: False) == "written"
     assert full.tried == 4
-    assert said == ["no room. Trying again in 0.01 s."] * 3
+    assert said == ["no room; trying again in 0.01 s."] * 3
 
 
 def test_after_the_last_wait_it_is_given_up():

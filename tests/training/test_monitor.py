@@ -340,7 +340,7 @@ def test_a_disk_that_is_full_is_said_and_half_a_row_taken_back(tmp_path, room):
             monitor.log(step=2, stage="prior", flow=0.1)
         room(None)
     assert (tmp_path / "metrics.jsonl").read_bytes() == written
-    assert console.file.getvalue().count("Trying again") == 2
+    assert console.file.getvalue().count("trying again") == 2
 
 
 def test_a_disk_with_room_again_gets_the_row(tmp_path, room):

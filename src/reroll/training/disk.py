@@ -29,7 +29,7 @@ def patiently(write: Callable[[], T], say: Callable[[str], None], stopped: Calla
         except SpaceError as error:
             if stopped():
                 raise
-            say(f"{error} Trying again in {seconds:g} s.")
+            say(f"{str(error).partition(';')[0]}; trying again in {seconds:g} s.")
         until = time.monotonic() + seconds
         while time.monotonic() < until and not stopped():
             time.sleep(0.05)
