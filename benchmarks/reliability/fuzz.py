@@ -5,6 +5,8 @@ decoder that crashes or hangs) ends the fuzzing, and libFuzzer leaves the file b
 small files.
 """
 
+import gc
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +19,7 @@ with atheris.instrument_imports(include=["reroll.footage", "reroll.export.bundle
     from reroll.footage.decode import LocalDecoder
     from reroll.footage.probe import local_probe
 
+from benchmarks.reliability.rows import ROOT
 from tests.footage_maker import moving_square, write_clip, write_picture
 
 MOST_BYTES = 1 << 16
@@ -49,6 +52,10 @@ def corpus(folder: Path, target: str) -> None:
         (folder / "empty").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
         header = b'{"__metadata__":{"reroll":"{\\"format\\":5,\\"step\\":1,\\"record\\":{}}"}}'
         (folder / "record").write_bytes(len(header).to_bytes(8, "little") + header)
+        record = json.loads((ROOT / "tests" / "golden" / "format-5" / "run.json").read_text())
+        content = json.dumps({"format": 5, "step": 1, "record": record, "card": ""})
+        header = json.dumps({"__metadata__": {"reroll": content}}).encode()
+        (folder / "whole-record").write_bytes(len(header).to_bytes(8, "little") + header)
         return
     frames = moving_square(3, 16, 16)
     for name, options in {
@@ -70,9 +77,12 @@ def main() -> None:
         corpus(seeds, target)
         given = Path(folder) / ("given.mp4" if target == "footage" else "given.reroll.safetensors")
 
+        gc.freeze()
+
         def test_one_input(content: bytes) -> None:
             given.write_bytes(content)
             open_it(given)
+            gc.collect()  # as the decoding child does
 
         atheris.Setup([*sys.argv, f"-max_len={MOST_BYTES}", str(seeds)], test_one_input)
         atheris.Fuzz()

@@ -86,14 +86,17 @@ def diverging(bench: Bench) -> str:
         claim(first is not None, f"{fault}: it did not come to that")
         assert first is not None
         claim(bool(warned), f"{fault}: no warning in {steps - first} steps")
+        claim(f"health: {fault}: " in ended.said, f"{fault}: nothing is said")
         late.append(warned[0] - first)
-        if fault != "frozen motion":  # after so few steps a healthy toy stands still, too
+        if fault != "frozen motion":  # after so few steps a toy stands still anyway
             claim(
                 not _warnings(reference(bench, recipe=recipe), fault),
                 f"{fault}: a healthy run is warned of it",
             )
     claim(max(late) <= 50, f"warned {max(late)} steps after it")
-    return f"warned {', '.join(map(str, late))} steps after they begin; a healthy run is not"
+    return (
+        f"warned {', '.join(map(str, late))} steps after they begin (the last by the first preview after it)"
+    )
 
 
 def _warnings(run: Path, fault: str) -> list[int]:

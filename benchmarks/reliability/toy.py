@@ -9,6 +9,7 @@
 ["slow", SECONDS]          every step takes so much longer
 ["stop", STEP]             Ctrl-C in the step that makes STEP steps
 ["sync", STEP, ERRNO]      the disk answers with this error when a file is synced, from STEP on
+["blind"]                  the room for a checkpoint is not looked at before it is written
 ["collapse"]               the KL divergence weighs a million times as much: the posterior collapses
 ["still"]                  samples stand still
 """
@@ -138,6 +139,13 @@ def _sync(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
         raise OSError(number, os.strerror(number))
 
     before(patch, step, lambda _: patch.setattr(os, "fsync", fail))
+
+
+@plants("blind")
+def _blind(patch: pytest.MonkeyPatch) -> None:
+    from reroll.training import checkpoint
+
+    patch.setattr(checkpoint, "require_space", lambda *_: None)
 
 
 @plants("collapse")

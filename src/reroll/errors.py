@@ -11,6 +11,11 @@ option, and what to do.
     └── InterruptedRun   130   (143 for SIGTERM) stopped by the user, saved
 """
 
+import errno
+
+NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What the system says when a disk, a quota or a limit of file size does not suffice."""
+
 
 class RerollError(Exception):
     """Base of every error that is shown to a user as one line. `exit_code` is the process's."""

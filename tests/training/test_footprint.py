@@ -34,7 +34,7 @@ def test_it_grows_with_frames_networks_and_precision():
 
 @pytest.mark.parametrize("budgeted", [{"steps": 4}, {"minutes": 0.1}])
 def test_what_does_not_fit_is_refused_before_anything_is_allocated(footage, tmp_path, monkeypatch, budgeted):
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(Engine, "available_memory_bytes", lambda _: 3e8)
     monkeypatch.setattr(Trainer, "__init__", lambda *_: pytest.fail("networks were made"))
     with pytest.raises(
         SpaceError, match=r"needs about 0\.\d GB of memory and 0\.3 GB are free; give a smaller"
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_allocated(footage, tmp_
 
 def test_a_run_goes_on_only_where_it_fits(footage, tmp_path, monkeypatch):
     toy.train(footage, tmp_path / "run", "gan", steps=4)
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(Engine, "available_memory_bytes", lambda _: 3e8)
     with pytest.raises(SpaceError, match="are free"):
         toy.train(footage, tmp_path / "run", "gan", steps=4, add_minutes=0.1)
 
@@ -65,7 +65,7 @@ def test_a_smaller_model_is_chosen_where_a_larger_one_does_not_fit(monkeypatch):
     )
 
     def planned(free):
-        monkeypatch.setattr(machine, "free_memory_bytes", lambda: int(free))
+        monkeypatch.setattr(Engine, "available_memory_bytes", lambda _: free)
         return make_plan(
             engine, recipe, store, windows, fps=25.0, model="auto", seed=0, steps=None, seconds_left=600.0,
             mirror=False, started=time.monotonic(),
@@ -77,6 +77,15 @@ def test_a_smaller_model_is_chosen_where_a_larger_one_does_not_fit(monkeypatch):
     assert timed == ["s"], "one that does not fit was timed"
     with pytest.raises(SpaceError):
         planned(0.5e9)
+
+
+def test_what_the_process_holds_is_available(monkeypatch):
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 0)
+    assert (
+        50 << 20
+        < Engine.start("cpu").available_memory_bytes()
+        == pytest.approx(machine.resident_bytes(), rel=0.1)
+    )
 
 
 def test_a_limit_of_address_space_counts(monkeypatch):

@@ -24,6 +24,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a console that is not UTF-8 shows \xe4 for an ä
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _tell_unraisable
     try:
         _answer()
     except KeyboardInterrupt as stop:
@@ -70,6 +71,12 @@ def _out_of_memory(error: Exception) -> bool:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """SIGTERM ends as Ctrl-C does, whatever was begun being tidied up."""
     raise KeyboardInterrupt(number)
+
+
+def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """As ever, but for a signal that hits while an object is cleared away: a traceback says nothing to a user."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_in_peace() -> None:

@@ -76,7 +76,7 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
         _check_header(path)
         with safe_open(path, "pt") as file:
             content = _content(path, file.metadata())
-            record = RunRecord.model_validate(content["record"])
+            record = RunRecord.model_validate(content.get("record"))
             expected = _expected(path, record)
             if set(file.keys()) != set(expected):
                 raise CheckpointError(f"{path}: its tensors are not those of the model it says it is.")
@@ -90,7 +90,7 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
     except ValidationError as error:
         first = error.errors()[0]
         raise CheckpointError(
-            f"{path}: damaged at {'.'.join(map(str, first['loc']))} ({first['msg']})."
+            f"{path}: damaged at {'.'.join(map(str, first['loc'])) or 'its record'} ({first['msg']})."
         ) from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: no bundle of reroll, or damaged ({error}).") from None

@@ -35,7 +35,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from reroll.errors import RerollError, SpaceError, UsageError
+from reroll.errors import NO_SPACE, RerollError, SpaceError, UsageError
 
 BT709 = 1  # the code point of BT.709 primaries, transfer and matrix alike (H.273, tables 2 to 4)
 NTSC_TOLERANCE = 0.005  # 23.976, 23.98 and 29.97 are spellings of 24000/1001 and 30000/1001
@@ -94,8 +94,11 @@ def _full_disk_said(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SpaceError(f"{path}: the disk is full; free some space or write elsewhere") from error
+        if error.errno in NO_SPACE:
+            cause = (
+                "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
+            )
+            raise SpaceError(f"{path}: {cause}; free some space or write elsewhere") from error
         raise
 
 

@@ -8,6 +8,7 @@ after it begin with the pieces (`["begin"]`), ask for one (`["next"]`), go elsew
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -45,9 +46,11 @@ def main() -> None:
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # a library's printing must not be taken for an answer
     _limit()
+    gc.freeze()  # what is there from the start need not be looked through after each file
     service = Service(sys.stdin.buffer, answers)
     for line in sys.stdin.buffer:
         service.serve(*json.loads(line))
+        gc.collect()  # PyAV's side data and its frame, of up to 36 million pixels, hold on to each other
 
 
 def _limit() -> None:

@@ -8,7 +8,6 @@ with the reason.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from reroll.errors import FootageError, SpaceError, UsageError
+from reroll.errors import NO_SPACE, FootageError, SpaceError, UsageError
 from reroll.footage.container import shown
 from reroll.footage.guard import probe
 from reroll.footage.intake import KnownFile, cached_index, take_file
@@ -46,8 +45,8 @@ MOST_ASPECT = 2.4
 PICTURE_SECONDS = 0.04
 """What a picture counts for, beside clips, in the choice of the frame's shape."""
 
-LEAST_FPS, LEAST_FRAME_BYTES = 12.0, 64
-"""What footage has at the least, for the room that its frames will take."""
+LEAST_FPS, MOST_FRAME_BYTES = 5.0, 2000
+"""Few frames a second, and many of a file's bytes for each: for the room that frames will take at the least."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _space_errors(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in NO_SPACE:
             raise
         free = shutil.disk_usage(cache).free >> 20
         raise SpaceError(
@@ -121,17 +120,14 @@ def _space_errors(cache: Path) -> Iterator[None]:
 
 
 def _require_space(known: Sequence[KnownFile], height: int, width: int, cache: Path) -> None:
-    """SpaceError if the frames of files that are not kept yet would not fit, however few a second there are. What a
-    file says of its length counts as far as it has bytes for it."""
-    frames = sum(
-        min(item.seconds * LEAST_FPS, item.size / LEAST_FRAME_BYTES)
-        for item in known
-        if cached_index(item, height, width, cache) is None
-    )
+    """SpaceError if frames of the files that are not kept yet would not fit, even if they were few. What a file says of
+    its length counts as far as it has bytes for it."""
+    new = [item for item in known if cached_index(item, height, width, cache) is None]
+    frames = sum(min(item.seconds * LEAST_FPS, item.size / MOST_FRAME_BYTES) for item in new)
     needed, free = int(frames * height * width * 3), shutil.disk_usage(cache).free
     if needed > free:
         raise SpaceError(
-            f"frames of {sum(item.seconds for item in known) / 60:.0f} minutes of footage need about"
+            f"frames of {sum(item.seconds for item in new) / 60:.0f} minutes of footage need at least"
             f" {needed >> 20} MB in {shown(cache)} and {free >> 20} MB are free; make room there, or set REROLL_CACHE"
             " to another folder"
         )
@@ -142,7 +138,7 @@ def _make_cache(cache: Path) -> None:
         (cache / "files").mkdir(parents=True, exist_ok=True)
         (cache / "stores").mkdir(exist_ok=True)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in NO_SPACE:
             raise
         raise UsageError(
             f"frames cannot be kept in {shown(cache)} ({(error.strerror or str(error)).lower()}); set REROLL_CACHE to"

@@ -32,8 +32,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from reroll.errors import CheckpointError
-from reroll.training.disk import NO_SPACE, require_space, space_error
+from reroll.errors import NO_SPACE, CheckpointError
+from reroll.training.disk import full_disk_is_said, require_space, space_error
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
@@ -87,7 +87,8 @@ def save(
     files = {f"{stem}.safetensors": _serialised(group) for stem, group in tensors.items()}
     files["state.json"] = _json(state)
     files["manifest.json"] = _manifest(step, finite, planned, files)
-    root.mkdir(parents=True, exist_ok=True)
+    with full_disk_is_said(root, root.name):
+        root.mkdir(parents=True, exist_ok=True)
     require_space(root, sum(map(len, files.values())), f"the checkpoint of step {step}")
     final = _free_name(root, step)
     temporary = root / f"{final.name}.tmp-{uuid.uuid4().hex}"
@@ -101,8 +102,9 @@ def save(
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if error.errno in NO_SPACE:
+            needed = sum(map(len, files.values()))
             raise space_error(
-                root, sum(map(len, files.values())), f"the checkpoint of step {step}"
+                root, needed, f"the checkpoint of step {step}", error.strerror or str(error)
             ) from error
         raise CheckpointError(f"{final}: cannot be written ({error.strerror}).") from error
     _purge(root, keep)

@@ -5,16 +5,14 @@ run is given up, with its last checkpoint whole.
 """
 
 import contextlib
-import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from reroll.errors import SpaceError
+from reroll.errors import NO_SPACE, SpaceError
 
-NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 WAITS_SECONDS = (5.0, 15.0, 40.0)
 """Before each time that it is tried again."""
 T = TypeVar("T")
@@ -39,15 +37,17 @@ def patiently(write: Callable[[], T], say: Callable[[str], None], stopped: Calla
 def require_space(directory: Path, needed_bytes: int, purpose: str) -> None:
     """Raise `SpaceError` unless `directory`'s disk has room for `needed_bytes` and a little to spare."""
     if shutil.disk_usage(directory).free < needed_bytes + (1 << 20):
-        raise space_error(directory, needed_bytes, purpose)
+        raise space_error(directory, needed_bytes, purpose, "")
 
 
-def space_error(directory: Path, needed_bytes: int, purpose: str) -> SpaceError:
-    """The line that says how much is needed and how much there is."""
+def space_error(directory: Path, needed_bytes: int, purpose: str, cause: str) -> SpaceError:
+    """The line that says how much is needed and how much there is; or the cause, where that is a limit or a quota."""
     free = shutil.disk_usage(directory).free
+    figures = f"needs {needed_bytes} bytes and {free} are free"
+    if cause and free > needed_bytes + (1 << 20):
+        figures = f"cannot be written ({cause.lower()})"
     return SpaceError(
-        f"{directory}: {purpose} needs {needed_bytes} bytes and {free} are free; make room, or choose "
-        "another disk with -o, and run the same command again."
+        f"{directory}: {purpose} {figures}; make room, or choose another disk with -o, and run the same command again."
     )
 
 

@@ -135,15 +135,15 @@ class Engine:
         scaled = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return scaled.movedim(-3, -1).contiguous().cpu().numpy()
 
-    def free_memory_bytes(self) -> int:
-        """Memory that can still be had on the device."""
+    def available_memory_bytes(self) -> int:
+        """Memory of the device that this process can have: what is free, and what it holds already."""
         match self.device.type:
             case "cuda":
-                return int(torch.cuda.mem_get_info(self.device)[0])
+                return int(torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device))
             case "mps":
-                return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+                return int(torch.mps.recommended_max_memory())
             case _:
-                return machine.free_memory_bytes()
+                return machine.free_memory_bytes() + machine.resident_bytes()
 
     def generator(self, seed: int) -> torch.Generator:
         """A random generator on the CPU, always: draw there, then move, and seeds agree across devices."""

@@ -12,19 +12,25 @@ BASE_BYTES: dict[ModelName, float] = {"s": 0.7e9, "m": 0.9e9, "l": 2.0e9}
 """Whatever the frames: Python, torch, the networks and their optimizers."""
 BYTES_PER_PIXEL: dict[ModelName, float] = {"s": 112e3, "m": 138e3, "l": 290e3}
 """For each pixel of a frame beyond that, in fp32, of `vaegan`."""
-RECIPE_SHARE = {"vaegan": 1.0, "vae": 0.5, "gan": 0.5}
+RECIPE_SHARES = {"vaegan": (1.0, 1.0), "vae": (0.85, 0.45), "gan": (0.8, 0.45)}
+"""What a recipe needs of either."""
 BF16_SHARE = 0.67
+"""What bf16 needs of the latter."""
+CERTAIN = 0.85
+"""Share of an estimate that is needed for certain: a training is refused only where that is not there."""
 
 
 def needed_bytes(recipe: str, model: ModelName, height: int, width: int, precision: str) -> float:
     """Peak memory of a training on frames of this size, about."""
-    share = RECIPE_SHARE[recipe] * (BF16_SHARE if precision == "bf16" else 1.0)
-    return BASE_BYTES[model] + share * BYTES_PER_PIXEL[model] * height * width
+    base, share = RECIPE_SHARES[recipe]
+    each = share * BYTES_PER_PIXEL[model] * (BF16_SHARE if precision == "bf16" else 1.0)
+    return base * BASE_BYTES[model] + each * height * width
 
 
 def fits(engine: Engine, recipe: str, model: ModelName, height: int, width: int) -> bool:
     """Whether there is so much memory as a training will need."""
-    return needed_bytes(recipe, model, height, width, engine.precision) <= engine.free_memory_bytes()
+    needed = needed_bytes(recipe, model, height, width, engine.precision)
+    return CERTAIN * needed <= engine.available_memory_bytes()
 
 
 def require_memory(engine: Engine, recipe: str, model: ModelName, height: int, width: int) -> None:
@@ -33,6 +39,6 @@ def require_memory(engine: Engine, recipe: str, model: ModelName, height: int, w
         needed = needed_bytes(recipe, model, height, width, engine.precision)
         raise SpaceError(
             f"training {recipe} at {width}x{height} with --model {model} needs about {needed / 1e9:.1f} GB of memory"
-            f" and {engine.free_memory_bytes() / 1e9:.1f} GB are free; give a smaller --size or --model, or end other"
-            " programs."
+            f" and {engine.available_memory_bytes() / 1e9:.1f} GB are free; give a smaller --size or --model, or end"
+            " other programs."
         )

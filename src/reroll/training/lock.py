@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from reroll.errors import BusyError
+from reroll.training.disk import full_disk_is_said
 
 LOCK = ".lock"
 
@@ -32,7 +33,8 @@ def lock_run(run_dir: Path) -> Iterator[None]:
             f"{run_dir}: {_named(owner)} is training here; wait for it, end it, or choose another -o."
         ) from None
     try:
-        owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
+        with full_disk_is_said(owner, owner.name):
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield
     finally:
         owner.unlink(missing_ok=True)

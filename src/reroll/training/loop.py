@@ -106,7 +106,7 @@ def _steps(session: Session) -> None:
         measured = {}
         if last or step % trainer.plan.preview_every == 0:
             draw = partial(preview, trainer, session.record.fps, session.heldout, session.run, step)
-            measured = session.patiently(draw)
+            measured = monitor.patiently(draw)
         findings = monitor.log(
             step=step, stage=trainer.stage_name, frames_seen=session.frames_seen, **logged, **measured
         )

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from reroll.training.disk import full_disk_is_said, patiently
+from reroll.training.disk import T, full_disk_is_said, patiently
 from reroll.training.health import Health, health
 from reroll.training.latents import never
 from reroll.training.machine import resident_bytes
@@ -199,7 +199,7 @@ class Monitor:
         row |= {name: _plain(value) for name, value in scalars.items()}
         new_stage = not self._rows or self._rows[-1]["stage"] != stage
         self._rows.append(row)
-        self._add(self._metrics_path, row)
+        self.patiently(lambda: _append(self._metrics_path, row))
         last = step == self.pace.total_steps
         if last or step % HEALTH_STEPS == 0 or "motion_energy" in row or None in row.values():
             self._examine(row)
@@ -209,10 +209,22 @@ class Monitor:
     def event(self, kind: str, **fields: object) -> None:
         """Something that happens once: a re-plan, a roll-back, a checkpoint refused."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._add(self._events_path, {"at": at, "step": self._step, "kind": kind, **fields})
+        row = {"at": at, "step": self._step, "kind": kind, **fields}
+        self.patiently(lambda: _append(self._events_path, row))
 
-    def _add(self, path: Path, row: Mapping[str, Any]) -> None:
-        patiently(lambda: _append(path, row), self.say, self.stopped)
+    def patiently(self, write: Callable[[], T]) -> T:
+        """Write something; a full disk is waited for a little, which is no part of a step's time."""
+        waits: list[str] = []
+
+        def say(text: str) -> None:
+            waits.append(text)
+            self.say(text)
+
+        try:
+            return patiently(write, say, self.stopped)
+        finally:
+            if waits:
+                self.pause()
 
     def say(self, text: str) -> None:
         """A line that stays, above the live one."""
@@ -221,8 +233,8 @@ class Monitor:
     def rewind(self, step: int) -> None:
         """Drop the metrics beyond `step`: training goes on from there."""
         rows = [row for row in read_rows(self._metrics_path) if row.get("step", 0) <= step]
-        _rewrite(self._metrics_path, rows)
-        _rewrite(self._events_path, read_rows(self._events_path))
+        self.patiently(lambda: _rewrite(self._metrics_path, rows))
+        self.patiently(lambda: _rewrite(self._events_path, read_rows(self._events_path)))
         self._rows = deque(rows, maxlen=_REMEMBERED_STEPS)
         self.findings, self._open = [], {}
         self._step, self._logged_at = step, self._clock()
@@ -323,8 +335,11 @@ def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         return
     temporary = path.with_name(path.name + ".tmp")
     with full_disk_is_said(path, path.name):
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str, form: str = ".3g") -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 from reroll.config import TrainingConfig
 from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
+from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
@@ -77,7 +78,9 @@ def prepare(
         mirror = old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
     for item in store.skipped:
-        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"skipped: {shown(item.path)}: {item.reason}", highlight=False, markup=False, soft_wrap=True
+        )
     for note in [*notes, *windows.notes(WINDOW_FRAMES)]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if old is None:
@@ -147,19 +150,21 @@ def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
     """Find and read the footage."""
     files, skipped = find_footage([Path(path) for path in config.footage])
     for item in skipped:
-        console.print(f"skipped: {item.path}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"skipped: {shown(item.path)}: {item.reason}", highlight=False, markup=False, soft_wrap=True
+        )
     if not files:
-        first = f"; {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        first = f"; {shown(skipped[0].path)}: {skipped[0].reason}" if skipped else ""
         raise FootageError(f"no footage in {', '.join(config.footage)}{first}.")
 
-    shown = 0.0
+    told = 0.0
 
     def progress(now: IngestProgress) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > 5.0:
-            shown = time.monotonic()
+        nonlocal told
+        if time.monotonic() - told > 5.0:
+            told = time.monotonic()
             console.print(
-                f"{now.stage} {now.file.name}: {now.fraction:.0%}, {now.frames_decoded:,} frames",
+                f"{now.stage} {shown(now.file.name)}: {now.fraction:.0%}, {now.frames_decoded:,} frames",
                 highlight=False, markup=False,
             )  # fmt: skip
 

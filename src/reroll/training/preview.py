@@ -13,6 +13,7 @@ from reroll.export.media import write_grid, write_video
 from reroll.objectives.variational import signal_to_noise
 from reroll.sampling.sampler import Sampler
 from reroll.sampling.settings import SampleSettings
+from reroll.training.disk import full_disk_is_said
 from reroll.training.trainer import Trainer
 
 SAMPLES, SECONDS, COLUMNS = 3, 2.0, 8
@@ -47,7 +48,8 @@ def preview(
         if (moving := motion_energy(heldout)) > STILL:
             measured["motion_energy"] = motion_energy(shown) / moving
     folder = run / "previews"
-    folder.mkdir(exist_ok=True)
+    with full_disk_is_said(folder, folder.name):
+        folder.mkdir(exist_ok=True)
     write_grid(folder / f"step-{done_steps:08d}.png", shown, COLUMNS)
     write_video(folder / f"step-{done_steps:08d}.mp4", even(film), fps)
     return measured

@@ -5,7 +5,6 @@ replayed on resume.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ import numpy as np
 
 from reroll.config import Plan, StagePlan
 from reroll.training import checkpoint
-from reroll.training.disk import T, patiently, require_space
+from reroll.training.disk import require_space
 from reroll.training.monitor import Monitor, StageEstimate, read_rows
 from reroll.training.run import RunRecord, write_record
 from reroll.training.trainer import Trainer
 
 CHECKPOINTS_AT_ONCE = 4
 """The two newest, the one to go back to, and the one that is being written."""
-BYTES_PER_WEIGHT = 16
-"""Of a checkpoint: a weight, its average, and two moments of the optimizer."""
+BYTES_PER_WEIGHT = 12
+"""Of a checkpoint: a weight, its average, and what the optimizer keeps of most."""
 
 
 @dataclass
@@ -66,25 +65,24 @@ class Session:
         """A checkpoint after `step` steps: the trainer's state, and where the run stands."""
         tensors, state = self.trainer.state()
         state |= {"elapsed_seconds": self.elapsed_seconds, "frames_seen": self.frames_seen}
-        self.patiently(lambda: checkpoint.save(self.checkpoints, step, tensors, state, planned=planned))
+        self.monitor.patiently(
+            lambda: checkpoint.save(self.checkpoints, step, tensors, state, planned=planned)
+        )
         self.saved_at = time.monotonic()
 
-    def patiently(self, write: Callable[[], T]) -> T:
-        """Write something; a full disk is waited for a little."""
-        return patiently(write, self.monitor.say, self.monitor.stopped)
-
     def require_space(self) -> None:
-        """SpaceError unless the disk has room for all checkpoints that are there at once, those included that are."""
+        """SpaceError unless the disk has room for checkpoints that are still to come, beside those that are there."""
+        there = checkpoint.checkpoints(self.checkpoints)
         each = sum(BYTES_PER_WEIGHT * weight.numel() for weight in self.trainer.networks.parameters())
-        there = sum(file.stat().st_size for file in self.checkpoints.glob("*/*"))
-        require_space(
-            self.run, max(0, CHECKPOINTS_AT_ONCE * each - there), "its checkpoints, in a run of this size,"
-        )
+        if there:
+            each = sum(file.stat().st_size for file in there[-1].iterdir())
+        needed = each * max(1, CHECKPOINTS_AT_ONCE - len(there))
+        require_space(self.run, needed, "with its checkpoints this training")
 
     def set_record(self, **changes: object) -> None:
         """Change `run.json`."""
         self.record = self.record.model_copy(update=changes)
-        self.patiently(lambda: write_record(self.run, self.record))
+        self.monitor.patiently(lambda: write_record(self.run, self.record))
 
     def set_stages(self, stages: tuple[StagePlan, ...]) -> None:
         """Go on with these stages, wherever the plan is kept or shown."""
