@@ -2,7 +2,7 @@
 
 ["batch", STEP]            frames or latents of the steps from STEP on are infinite
 ["weight", NETWORK, STEP]  a weight of the decoder, encoder, motion_prior or discriminator is infinite before STEP
-["term", NAME, STEP]       a loss term is not a number in the steps from STEP on
+["term", NAME, STEP]       a loss term is not a number in the steps from STEP on; "adversary": its gradient is not
 ["rate", FACTOR]           learning rates are so many times as high
 ["rates", D, G]            those of the discriminator, and of all else
 ["clock", SECONDS, STEP]   the wall clock jumps before STEP
@@ -85,10 +85,18 @@ def _term(patch: pytest.MonkeyPatch, name: str, step: int) -> None:
 
     original = Trainer.update
 
-    def update(self: Trainer, optimizer: str, terms: dict, *more: Any, **named: Any) -> None:  # noqa: ANN401
+    def update(
+        self: Trainer,
+        optimizer: str,
+        terms: dict,
+        extra: tuple | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
         if self.global_step >= step:
             terms = {each: term * float("nan") if each == name else term for each, term in terms.items()}
-        original(self, optimizer, terms, *more, **named)
+            if name == "adversary" and extra is not None and optimizer != "discriminator":
+                extra = (extra[0], extra[1] * float("nan"))
+        original(self, optimizer, terms, extra, **named)
 
     patch.setattr(Trainer, "update", update)
 

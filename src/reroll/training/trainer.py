@@ -269,6 +269,10 @@ class Trainer:
         roots: list[Tensor] = [term.float() for term in terms.values()]
         gradients: list[Tensor | None] = [None] * len(roots)
         if extra is not None:
+            if not torch.isfinite(extra[1]).all():
+                raise NonFiniteError(
+                    f"{self.stage_name}: the gradient beside {' + '.join(terms)} is not finite"
+                )
             roots.append(extra[0])
             gradients.append(extra[1])
         parameters = self.specs[optimizer].parameters
