@@ -78,6 +78,20 @@ def test_truncated_and_flipped_files_never_crash(tmp_path: Path, name, options):
         assert isinstance(result, str) or 0 < result <= 40
 
 
+def test_a_stream_that_begins_in_the_middle_is_passed_over(tmp_path: Path):
+    """As in broadcasts; here a packet of another number, which a flipped bit makes (PyAV: IndexError)."""
+    options = {"codec": "mpeg2video", "container_format": "mpegts"}
+    whole = bytearray(write_clip(tmp_path / "whole.ts", moving_square(50), **options).read_bytes())
+    starts = [
+        at
+        for at in range(0, len(whole), 188)
+        if whole[at + 1] & 0x40 and whole[at + 1 : at + 3] == b"\x41\x00"
+    ]
+    whole[starts[-5] + 2] ^= 2
+    (tmp_path / "damaged.ts").write_bytes(whole)
+    assert 40 <= len(list(decode(tmp_path / "damaged.ts"))) <= 50
+
+
 def test_a_clip_cut_short_is_noted_with_both_lengths(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (75, 48, 64, 3), dtype=np.uint8)
     path = write_clip(tmp_path / "long.mkv", noise)

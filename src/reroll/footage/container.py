@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import av
+import av.audio.stream
 import av.container
+import av.packet
 import av.video.stream
 from av.stream import Disposition
 
 from reroll.errors import FootageError
 
+Stream = TypeVar("Stream", av.video.stream.VideoStream, av.audio.stream.AudioStream)
+
 MOST_PIXELS = 36_000_000
 """Largest frame that is decoded, in pixels: 8K passes (33 million), a decompression bomb does not."""
+
+MOST_DAMAGED_PACKETS = 500
+"""Undecodable packets in a row after which the rest of a file is given up."""
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,"
@@ -191,6 +200,22 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> av
     context.options = {"max_pixels": str(MOST_PIXELS)}
     context.thread_type = "AUTO"
     return stream
+
+
+def packets_of(container: av.container.InputContainer, stream: Stream) -> Iterator[av.packet.Packet[Stream]]:
+    """A stream's packets. Those of streams that begin in the middle are passed over: PyAV knows only those that are
+    there when a file is opened, and ends with an IndexError."""
+    packets, passed_over = container.demux(stream), 0
+    while passed_over < MOST_DAMAGED_PACKETS:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            packets, passed_over = container.demux(stream), passed_over + 1
+            continue
+        if packet is None:
+            return
+        passed_over = 0
+        yield packet
 
 
 def nothing_decoded(path: Path | str) -> FootageError:

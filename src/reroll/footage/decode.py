@@ -25,10 +25,12 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from reroll.footage.container import (
     DEMUXERS,
+    MOST_DAMAGED_PACKETS,
     declared_fps,
     declared_seconds,
     nothing_decoded,
     open_container,
+    packets_of,
     video_stream,
 )
 
@@ -36,9 +38,6 @@ PICTURE_DEMUXERS = frozenset(name for name in DEMUXERS.split(",") if name.endswi
     "yuv4mpegpipe"
 }
 """FFmpeg demuxers of single pictures."""
-
-MOST_DAMAGED_PACKETS = 500
-"""Undecodable packets in a row after which the rest of a file is given up."""
 
 MOST_STRETCHED = 4
 """Sample aspect ratios beyond this, either way, are taken for damage and ignored."""
@@ -96,7 +95,7 @@ def raw_frames(
     """Every frame that can be decoded, stepping over damaged packets and counting them in `damage`."""
     damage = damage if damage is not None else Damage()
     in_a_row = 0
-    packets = container.demux(stream)
+    packets = packets_of(container, stream)
     while in_a_row < MOST_DAMAGED_PACKETS:
         try:
             packet = next(packets, None)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 
-from reroll.footage.container import open_container
+from reroll.footage.container import open_container, packets_of
 
 RATE = 48_000  # samples a second
 CHANNELS = 2
@@ -27,7 +27,7 @@ def local_sound(path: Path) -> Iterator[np.ndarray]:
         begin = float((video.start_time or 0) * (video.time_base or 0))
         resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
         ahead: int | None = None  # samples to be cut off (negative: of silence to be put before)
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError, ValueError):
