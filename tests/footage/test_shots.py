@@ -1,15 +1,19 @@
 """Cuts are found where they are and nowhere else; stills and repeats are told from slow motion."""
 
+import itertools
+
 import numpy as np
 import pytest
 from footage_maker import background, moving_square, panning, shaking, with_cuts, with_still
 
 from reroll.footage.shots import (
+    MOST_GAPS,
     CutFinder,
     DissolveFinder,
     Pending,
     StillFilter,
     glance,
+    largest_gap,
     split_shots,
     usual_gap,
 )
@@ -146,3 +150,15 @@ def test_shots_split_at_cuts_and_gaps():
     assert split_shots(np.arange(5), np.arange(5) / 25, [0, 5]) == [(0, 5)]
     assert split_shots(np.array([7]), np.array([0.3]), []) == [(0, 1)]
     assert split_shots(np.array([], int), np.array([]), []) == []
+
+
+def test_long_files_are_split_where_short_ones_are():
+    count = 3 * MOST_GAPS
+    times = np.arange(count) / 25
+    for late in (10, MOST_GAPS, MOST_GAPS + 1, 2 * MOST_GAPS - 1, count - 1):
+        times[late:] += 5
+    assert usual_gap(times) == pytest.approx(0.04)
+    assert largest_gap(times) == pytest.approx(5.04)
+    edges = [0, 10, MOST_GAPS, MOST_GAPS + 1, 2 * MOST_GAPS - 1, count - 1, count]
+    assert split_shots(np.arange(count), times, []) == list(itertools.pairwise(edges))
+    assert largest_gap(np.array([])) == largest_gap(np.array([3.0])) == 0.0

@@ -31,6 +31,7 @@ from reroll.footage.shots import (
     StillFilter,
     glance,
     halving_end,
+    largest_gap,
     split_shots,
     usual_gap,
 )
@@ -99,7 +100,7 @@ def take_file(
             "damaged_packets": decoder.damage.packets,
             **taken.summary(decoder.fps),
         }
-        write_synced(folder.folder / "timestamps.f64", taken.times.tobytes())
+        write_synced(folder.folder / "timestamps.f64", memoryview(taken.times))
         write_synced(folder.folder / "index.json", json.dumps(index).encode())
     return index
 
@@ -111,7 +112,7 @@ class _Taken:
         self._folder, self._height, self._width = folder, height, width
         self._cut_finder, self._dissolves, self._still_filter = CutFinder(), DissolveFinder(), StillFilter()
         self._cuts: list[int] = []
-        self._indices = array("q")
+        self._indices = array("i")
         self.times = array("d")
         self._all_times = array("d")
         self.decoded = 0
@@ -151,7 +152,7 @@ class _Taken:
             "decoded_frames": self.decoded,
             "seconds": float(times[-1]) + usual,
             "fps": 1 / usual,
-            "largest_gap_seconds": float(np.diff(times).max(initial=0.0)),
+            "largest_gap_seconds": largest_gap(times),
             "cuts": sorted(self._cuts),
             "dissolves": self._dissolves.spans,
             "repeats": self._still_filter.repeats,

@@ -211,7 +211,7 @@ def file_key(sha256: str, height: int, width: int) -> str:
     return hashlib.sha256(f"{FORMAT}.{RULES}:{sha256}:{height}x{width}".encode()).hexdigest()[:32]
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes | memoryview) -> None:
     """Write a file and force it to disk."""
     with open(path, "wb") as file:
         file.write(content)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,6 +52,10 @@ STILL_MEAN, STILL_MAX = 0.6, 3.0
 
 STILL_SECONDS, STILL_FRAMES = 0.5, 4
 """... longer than this, in time and in frames."""
+
+
+MOST_GAPS = 65_536
+"""Between frames that are looked at together."""
 
 
 def halving_end(height: int, width: int) -> int:
@@ -255,13 +259,25 @@ class StillFilter:
 
 def usual_gap(times: np.ndarray) -> float:
     """The usual time between frames, in seconds; 0 for fewer than two. Bursts (three short gaps and a long
-    one, as some cameras write) count as their mean, a few large gaps do not count.
+    one, as some cameras write) count as their mean, a few large gaps do not count. Of a long file a sample is
+    looked at, evenly spaced.
     """
-    gaps = np.diff(times)
-    if len(gaps) < 16:
-        return float(np.median(gaps)) if len(gaps) else 0.0
-    means = (times[8:] - times[:-8]) / 8
-    return float(np.median(means))
+    if len(times) < 17:
+        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    starts = np.arange(0, len(times) - 8, 1 + len(times) // MOST_GAPS)
+    return float(np.median((times[starts + 8] - times[starts]) / 8))
+
+
+def largest_gap(times: np.ndarray) -> float:
+    """The longest time between frames, in seconds."""
+    return max((float(np.diff(piece).max(initial=0.0)) for _, piece in _pieces(times)), default=0.0)
+
+
+def _pieces(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Where pieces of a long array begin, and they, each with the first value of the next: what is made of one is
+    small."""
+    for start in range(0, len(values), MOST_GAPS):
+        yield start, values[start : start + MOST_GAPS + 1]
 
 
 def split_shots(
@@ -279,11 +295,13 @@ def split_shots(
     count = len(indices)
     if not count:
         return []
-    gaps, usual = np.diff(times), usual_gap(times)
-    dropped = np.diff(indices) > 1
-    missing = (gaps > 4.5 * usual) | (dropped & (gaps > 0.25) & (gaps > 1.5 * usual))
-    bounds = np.asarray([*cuts, *itertools.chain(*dissolves)], dtype=np.int64)
-    edges = {0, count, *np.searchsorted(indices, bounds).tolist(), *(np.flatnonzero(missing) + 1).tolist()}
+    usual = usual_gap(times)
+    bounds = np.asarray([*cuts, *itertools.chain(*dissolves)], dtype=indices.dtype)
+    edges = {0, count, *np.searchsorted(indices, bounds).tolist()}
+    for (start, piece), (_, numbers) in zip(_pieces(times), _pieces(indices), strict=True):
+        gaps, dropped = np.diff(piece), np.diff(numbers) > 1
+        missing = (gaps > 4.5 * usual) | (dropped & (gaps > 0.25) & (gaps > 1.5 * usual))
+        edges.update((start + 1 + np.flatnonzero(missing)).tolist())
     shots = list(itertools.pairwise(sorted(edges)))
     outside = [
         (start, stop)

@@ -299,7 +299,8 @@ def _write_store(content: dict[str, Any], cache: Path) -> Store:
     fresh = times.with_name(f"{times.name}.tmp-{os.getpid()}")
     with open(fresh, "wb") as out:
         for file in content["files"]:
-            out.write((cache / "files" / file["key"] / "timestamps.f64").read_bytes())
+            with open(cache / "files" / file["key"] / "timestamps.f64", "rb") as one:
+                shutil.copyfileobj(one, out)
         out.flush()
         os.fsync(out.fileno())
     os.replace(fresh, times)
