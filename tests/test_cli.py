@@ -452,3 +452,18 @@ def test_ctrl_c_while_the_command_is_loaded_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         start()
     assert (end.value.code, capsys.readouterr().err) == (130, "reroll: stopped.\n")
+
+
+def test_a_signal_while_something_is_cleared_away_prints_no_traceback(monkeypatch, capsys):
+    class Ending:
+        def __init__(self, fault):
+            self.fault = fault
+
+        def __del__(self):
+            raise self.fault
+
+    monkeypatch.setattr(sys, "unraisablehook", cli._tell_unraisable)
+    for fault, said in ((KeyboardInterrupt(2), False), (ValueError("spilt milk"), True)):
+        gone = Ending(fault)
+        del gone
+        assert ("spilt milk" in capsys.readouterr().err) is said

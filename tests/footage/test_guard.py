@@ -63,6 +63,17 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "clip.mp4", moving_square(20))
 
 
+def test_large_frames_do_not_pile_up_in_the_child(fresh, tmp_path):
+    """PyAV's side data and its frame hold on to each other: 50 MB a file."""
+    still = write_clip(tmp_path / "8k.mp4", np.zeros((1, 4320, 7680, 3), np.uint8))
+    held = []
+    for _ in range(5):
+        assert sum(1 for _ in decode(still)) == 1
+        list(decode(still))  # answered when the one before is cleared away
+        held.append(psutil.Process(guard._idle[0]._process.pid).memory_info().rss >> 20)
+    assert held[-1] - held[0] < 100, held
+
+
 def test_frames_are_those_of_this_process(clip):
     for halved_to in (None, 16):
         with LocalDecoder(clip) as here:

@@ -97,6 +97,7 @@ CHANGES = {
     "a field nobody knows": lambda content: content["record"].update(run_me="rm -rf /"),
     "another format": lambda content: content.update(format=999),
     "no step": lambda content: content.pop("step"),
+    "no record": lambda content: content.pop("record"),
     "another recipe": lambda content: content["record"]["config"].update(recipe="lstm"),
 }
 
