@@ -56,6 +56,7 @@ def run_in(folder: Path, *arguments: str) -> tuple[int, str, str]:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["reroll", *arguments])
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
         try:
             cli.main()
             code = 0

@@ -32,6 +32,8 @@ def main() -> None:
         first = stop.__context__  # Ctrl-C once more while the first was being answered
         message = str(first) if isinstance(first, InterruptedRun) else "stopped."
         _fail(message, 128 + int(*stop.args or [signal.SIGINT]))
+    finally:
+        _end_in_peace()
 
 
 def _answer() -> None:
@@ -80,7 +82,7 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _end_in_peace() -> None:
-    """All is saved: one more signal must not make a traceback of the end."""
+    """All is done or saved: one more signal must not make a traceback, or another exit code, of the end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
