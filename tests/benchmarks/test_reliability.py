@@ -12,8 +12,7 @@ if not Path("/proc/self/clear_refs").exists():
 
 from benchmarks.reliability.rows import FAST, ROWS, Bench, BrokenError, claim, row
 
-for name in ("bundles", "crash", "disk", "hostile", "media", "sickness"):
-    importlib.import_module(f"benchmarks.reliability.{name}")
+importlib.import_module("benchmarks.reliability.__main__")  # and with it all files of rows
 
 
 @pytest.fixture(scope="session")
