@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
+from typing import get_args
 
 from reroll.config import PRESETS, Frozen, ModelConfig, ModelName, Plan, StagePlan
 from reroll.errors import UsageError
@@ -221,8 +222,9 @@ def make_plan(
     assert seconds_left is not None
     deadline = started + seconds_left
     short = seconds_left < 600 * recipe.patience
-    models: tuple[ModelName, ...] = ("s", "m", "l")
-    fitting = [each for each in models if fits(engine, recipe.name, each, store.height, store.width)]
+    fitting = [
+        each for each in get_args(ModelName) if fits(engine, recipe.name, each, store.height, store.width)
+    ]
     first: ModelName = "s" if model == "auto" and (short or base.model not in fitting) else base.model
     require_memory(engine, recipe.name, first, store.height, store.width)
     timing = time_model(engine, recipe, first, store, windows, base, seed)

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from reroll.export.media import atomic_path
 from reroll.training.disk import T, full_disk_is_said, patiently
 from reroll.training.health import Health, health
 from reroll.training.latents import never
@@ -333,13 +334,8 @@ def _rewrite(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows)
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
         return
-    temporary = path.with_name(path.name + ".tmp")
-    with full_disk_is_said(path, path.name):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str, form: str = ".3g") -> str:

@@ -5,6 +5,7 @@ refused is refused before footage is read, which may take long, or at least befo
 """
 
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from reroll.errors import CheckpointError, FootageError, UsageError
 from reroll.footage import IngestProgress, Split, Store, Windows, find_footage, ingest, split
 from reroll.footage.container import shown
 from reroll.footage.inspect import Inspection, inspect_footage
+from reroll.footage.probe import Skipped
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_config, plan_stages, time_model
@@ -77,10 +79,7 @@ def prepare(
     else:
         mirror = old.plan.mirror
     windows = Windows(store, parts.train, seed=config.seed, mirror=mirror)
-    for item in store.skipped:
-        console.print(
-            f"skipped: {shown(item.path)}: {item.reason}", highlight=False, markup=False, soft_wrap=True
-        )
+    _tell_skipped(store.skipped, console)
     for note in [*notes, *windows.notes(WINDOW_FRAMES)]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if old is None:
@@ -149,10 +148,7 @@ def _put_back(trainer: Trainer, run: Path, console: Console) -> checkpoint.Loade
 def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
     """Find and read the footage."""
     files, skipped = find_footage([Path(path) for path in config.footage])
-    for item in skipped:
-        console.print(
-            f"skipped: {shown(item.path)}: {item.reason}", highlight=False, markup=False, soft_wrap=True
-        )
+    _tell_skipped(skipped, console)
     if not files:
         first = f"; {shown(skipped[0].path)}: {skipped[0].reason}" if skipped else ""
         raise FootageError(f"no footage in {', '.join(config.footage)}{first}.")
@@ -169,6 +165,13 @@ def _ingest(config: TrainingConfig, cache_dir: Path, console: Console) -> Store:
             )  # fmt: skip
 
     return ingest(files, short_side=config.size, cache_dir=cache_dir, progress=progress)
+
+
+def _tell_skipped(skipped: Sequence[Skipped], console: Console) -> None:
+    for item in skipped:
+        console.print(
+            f"skipped: {shown(item.path)}: {item.reason}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def _engine(config: TrainingConfig, old: RunRecord | None) -> Engine:
