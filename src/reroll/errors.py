@@ -17,6 +17,11 @@ NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """What the system says when a disk, a quota or a limit of file size does not suffice."""
 
 
+def one_line(said: object) -> str:
+    """What a library or the system says, as one line: messages may hold the line breaks of a file."""
+    return " ".join(str(said).split())
+
+
 class RerollError(Exception):
     """Base of every error that is shown to a user as one line. `exit_code` is the process's."""
 

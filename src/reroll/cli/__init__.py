@@ -13,7 +13,7 @@ from rich.console import Console
 
 from reroll.cli import study, tasks  # noqa: F401 (their verbs)
 from reroll.cli.app import app, parse_seeds
-from reroll.errors import InterruptedRun, RerollError, SpaceError
+from reroll.errors import InterruptedRun, RerollError, SpaceError, one_line
 
 __all__ = ["app", "main", "parse_seeds"]
 
@@ -88,6 +88,5 @@ def _end_in_peace() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
-    Console(stderr=True).print(f"reroll: {line}", highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(f"reroll: {one_line(message)}", highlight=False, markup=False, soft_wrap=True)
     sys.exit(code)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from reroll.errors import CheckpointError
+from reroll.errors import CheckpointError, one_line
 from reroll.export.media import atomic_path
 from reroll.parts.model import VideoModel
 from reroll.training.run import FORMAT, RunRecord, load_model, read_record, weights_sha256
@@ -93,7 +93,7 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
             f"{path}: damaged at {'.'.join(map(str, first['loc'])) or 'its record'} ({first['msg']})."
         ) from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: no bundle of reroll, or damaged ({error}).") from None
+        raise CheckpointError(f"{path}: no bundle of reroll, or damaged ({one_line(error)}).") from None
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise CheckpointError(f"{path}: damaged, some of its weights are not finite.")
     model = VideoModel(record.model)

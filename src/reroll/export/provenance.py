@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from reroll.errors import RerollError, UsageError
+from reroll.errors import RerollError, UsageError, one_line
 from reroll.export.formats import read_record
 from reroll.export.media import atomic_path
 
@@ -281,4 +281,4 @@ def _c2pa() -> Any:  # noqa: ANN401
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return one_line(error)[:160] or type(error).__name__

@@ -24,7 +24,7 @@ import av
 import cv2
 import numpy as np
 
-from reroll.errors import FootageError
+from reroll.errors import FootageError, one_line
 from reroll.footage.container import open_container, shown
 from reroll.footage.decode import LocalDecoder, halve
 from reroll.footage.probe import local_probe
@@ -113,7 +113,7 @@ class Service:
                 {"error": f"cannot use {shown(path)}: decoding it takes too much memory; leave it out"}
             )
         except (av.FFmpegError, cv2.error, ValueError, OverflowError, OSError) as error:
-            cause = " ".join(str(error).split())
+            cause = one_line(error)
             self._answer({"error": f"cannot use {shown(path)}: it cannot be decoded ({cause}); leave it out"})
         except Exception:  # a fault of ours: the parent raises it
             self._answer({"fault": traceback.format_exc()})

@@ -32,7 +32,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from reroll.errors import NO_SPACE, CheckpointError
+from reroll.errors import NO_SPACE, CheckpointError, one_line
 from reroll.training.disk import full_disk_is_said, require_space, space_error
 
 FORMAT = 1
@@ -133,7 +133,7 @@ def load(path: Path) -> Loaded:
         state = json.loads(contents.pop("state.json"))
         tensors = {Path(name).stem: safetensors.torch.load(content) for name, content in contents.items()}
     except (KeyError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this program ({error}).") from error
+        raise CheckpointError(f"{path}: not a checkpoint of this program ({one_line(error)}).") from error
     finite, planned = manifest["finite"], manifest.get("planned", True)
     return Loaded(path, manifest["step"], finite, planned, tensors, state)
 
