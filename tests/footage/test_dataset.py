@@ -107,6 +107,22 @@ def test_every_start_is_drawn_equally_often(store: Store):
     assert counts.max() < 260
 
 
+def test_a_shot_is_drawn_as_often_as_it_is_long_however_few_windows_begin_in_it(store: Store):
+    windows = Windows(store, spans_of(store)[:3], seed=0, mirror=False)  # 40, 9 and 30 frames
+    first = windows.draw(0, batch=2000, frames=8, strides=[4]).indices.min(1)  # of 29 frames: 12, 2 and 2 windows
+    shares = np.bincount(np.searchsorted([40, 49, 79], first, side="right"), minlength=3) / len(first)
+    np.testing.assert_allclose(shares, np.array([40, 9, 30]) / 79, atol=0.04)
+
+
+def test_files_of_mixed_rates_are_drawn_as_often_as_they_last(tmp_path: Path):
+    for fps in (25, 50):
+        write_clip(tmp_path / f"{fps}.mp4", shaking(2 * fps, seed=fps), fps=fps)
+    store = ingest(find_footage([tmp_path])[0], short_side=16, cache_dir=tmp_path / "cache")
+    windows = Windows(store, spans_of(store), seed=0, mirror=False)
+    first = windows.draw(0, batch=2000, frames=8, strides=[1]).indices[:, 0]
+    assert 0.45 < (first < store.files[0].stop).mean() < 0.55
+
+
 def test_a_stride_that_is_there_twice_is_drawn_twice_as_often(store: Store):
     windows = Windows(store, spans_of(store), seed=0, mirror=False)
     strides = windows.draw(0, batch=900, frames=4, strides=[3, 1, 3]).strides

@@ -198,6 +198,7 @@ class Windows:
         self._lengths = np.asarray([span.stop - span.start for span in spans], dtype=np.int64)
         files = np.searchsorted([file.stop for file in store.files], self._starts, side="right")
         self._pace = _paces(store)[files]
+        self._begins = np.concatenate([[0.0], np.cumsum(self._lengths / self._pace)])  # in frames at the median rate
         self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def notes(self, frames: int) -> list[str]:
@@ -217,8 +218,13 @@ class Windows:
         return notes
 
     def draw(self, index: int, *, batch: int, frames: int, strides: Sequence[int]) -> Draw:
-        """Batch number `index`: every start position is equally likely, each window's stride is drawn from
-        `strides` (where it does not fit, the largest that does); one that is in there twice is as often drawn."""
+        """Batch number `index`: a shot is as likely as it is long, each start position in it equally; each window's
+        stride is drawn from `strides` (where it does not fit, the largest that does); one that is in there twice is as
+        often drawn.
+
+        Were all start positions of the footage equally likely, a shot hardly longer than a window would hardly be seen:
+        of 61 frames one window of keyframes begins, of 109 there are 49 (docs/log.md).
+        """
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
         draws = generator.random((batch, 4))
         options = np.sort(np.asarray(strides, dtype=np.int64))
@@ -279,22 +285,23 @@ class Windows:
         return [indices for indices in found if len(indices) >= run]
 
     def _table(self, frames: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-        """Stride used in each span (0: shorter than the window), and the running count of start positions."""
+        """Stride used in each span (0: shorter than the window), and how many start positions there are in it."""
         if (frames, stride) not in self._tables:
             wanted = np.maximum(1, np.rint(stride * self._pace)).astype(np.int64)
             used = np.minimum(wanted, (self._lengths - 1) // max(1, frames - 1))
             positions = np.where(used > 0, self._lengths - (frames - 1) * used, self._lengths)
-            self._tables[frames, stride] = used, np.cumsum(positions)
+            self._tables[frames, stride] = used, positions
         return self._tables[frames, stride]
 
     def _draw(self, draws: np.ndarray, frames: int, stride: int) -> tuple[np.ndarray, int]:
         """Frame indices and the number of their span from uniform numbers: place (the second), direction if short
         (the third).
         """
-        used, running = self._table(frames, stride)
-        place = int(draws[1] * running[-1])
-        number = int(np.searchsorted(running, place, side="right"))
-        offset = place - (int(running[number - 1]) if number else 0)
+        used, positions = self._table(frames, stride)
+        place = draws[1] * self._begins[-1]
+        number = int(np.searchsorted(self._begins[1:-1], place, side="right"))
+        share = (place - self._begins[number]) / (self._begins[number + 1] - self._begins[number])
+        offset = min(int(share * positions[number]), int(positions[number]) - 1)
         if used[number]:
             first = int(self._starts[number]) + offset
             return first + int(used[number]) * np.arange(frames), number
