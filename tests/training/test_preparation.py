@@ -377,9 +377,10 @@ def test_a_run_goes_on_with_other_threads_and_says_so(footage, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("lengths", "strides"), [
-    ((100,), (1, 2, 4)), ((30,) * 71 + (300,), (1,)), ((62, 62, 20), (1, 2, 4)), ((40, 40, 70), (1, 2)), ((5,), (1,)),
+    ((100,), (1, 2, 4)), ((30,) * 71 + (300,), (1,)), ((62, 62, 20), (1, 2, 4)), ((62, 62, 50), (1, 3)),
+    ((40, 40, 70), (1, 2)), ((5,), (1,)),
 ])  # fmt: skip
-def test_keyframes_are_as_far_apart_as_half_of_the_footage_allows(lengths, strides):
+def test_keyframes_are_as_far_apart_as_three_quarters_of_the_footage_allow(lengths, strides):
     ends = np.cumsum(lengths).tolist()
     spans = [Span(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     assert choose_strides(spans, 30.0) == strides

@@ -23,6 +23,8 @@ from reroll.training.trainer import Trainer
 
 WINDOW_FRAMES = 16
 KEYS_PER_SECOND = 7.5
+FITTING = 0.75
+"""Share of the frames that has to be in shots as long as a window of keyframes."""
 RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
 WANTED_STEPS: dict[ModelName, int] = {"l": 40_000, "m": 6000, "s": 0}
 """A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time
@@ -121,13 +123,14 @@ def suggest(footage: Inspection, minutes: float, cores: int) -> Suggestion:
 
 
 def choose_strides(spans: Sequence[Span], fps: float) -> tuple[int, ...]:
-    """Strides windows are drawn at: every frame, and up to 6-8 frames a second if shots with half of the frames are
-    long enough: all samples' keyframes are that far apart, and one long shot would teach it alone."""
+    """Strides windows are drawn at: every frame, and up to 6-8 frames a second if shots with three quarters of the
+    frames are long enough: all samples' keyframes are that far apart, and what is in other shots would never have been
+    seen so (docs/log.md)."""
     lengths = [span.stop - span.start for span in spans]
 
     def fits(stride: int) -> bool:
         long_enough = sum(length for length in lengths if length > stride * (WINDOW_FRAMES - 1))
-        return 2 * long_enough >= sum(lengths)
+        return long_enough >= FITTING * sum(lengths)
 
     coarse = max(1, round(fps / KEYS_PER_SECOND))
     while coarse > 1 and not fits(coarse):
