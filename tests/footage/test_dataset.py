@@ -109,9 +109,8 @@ def test_every_start_is_drawn_equally_often(store: Store):
 
 def test_a_shot_is_drawn_as_often_as_it_is_long_however_few_windows_begin_in_it(store: Store):
     windows = Windows(store, spans_of(store)[:3], seed=0, mirror=False)  # 40, 9 and 30 frames
-    first = windows.draw(0, batch=2000, frames=8, strides=[4]).indices.min(
-        1
-    )  # of 29 frames: 12, 2 and 2 windows
+    # Windows of 29 frames: 12 begin in the first shot, 2 in the last; the short one is played to and fro.
+    first = windows.draw(0, batch=2000, frames=8, strides=[4]).indices.min(1)
     shares = np.bincount(np.searchsorted([40, 49, 79], first, side="right"), minlength=3) / len(first)
     np.testing.assert_allclose(shares, np.array([40, 9, 30]) / 79, atol=0.04)
 

@@ -198,9 +198,8 @@ class Windows:
         self._lengths = np.asarray([span.stop - span.start for span in spans], dtype=np.int64)
         files = np.searchsorted([file.stop for file in store.files], self._starts, side="right")
         self._pace = _paces(store)[files]
-        self._begins = np.concatenate(
-            [[0.0], np.cumsum(self._lengths / self._pace)]
-        )  # in frames at the median rate
+        # Where each span begins and the last ends, one after the other, in frames at the median rate.
+        self._begins = np.concatenate([[0.0], np.cumsum(self._lengths / self._pace)])
         self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def notes(self, frames: int) -> list[str]:
