@@ -31,7 +31,7 @@ from reroll.footage import Store, Windows, split
 from reroll.footage.dataset import Draw
 from reroll.generator import Generator as Run
 from reroll.sampling.bridging import Keyframe
-from reroll.sampling.sampler import GIVEN_FINE, Sampler
+from reroll.sampling.sampler import Sampler
 from reroll.sampling.settings import SampleSettings, generator_of
 
 Row = dict[str, str]
@@ -52,7 +52,7 @@ def fine(
 ) -> np.ndarray:
     """Frames `T H W 3` of keyframes `1 1 Z h w`, `spacing` apart, and what is between them, made as samples are."""
     frames = [Keyframe(key, bridging=False) for key in keys]
-    stride = max(1, (sampler.window_frames - 1 - GIVEN_FINE) // spacing)
+    stride = sampler.gaps_at_once(spacing)
     past, made = sampler.no_frames(), [keys[0]]
     for at in range(0, len(frames) - 1, stride):
         some, past = sampler.between(past, frames[at : at + stride + 1], spacing, settings, generator)
@@ -113,9 +113,9 @@ def rows(run: Run, count: int) -> list[Row]:
         row("samples", cut(np.stack(samples), length), windows),
     ]
     footage = lying_at(store, lie, length)
-    return (
-        [*found, row("footage where windows of keyframes lie", footage, windows)] if len(footage) else found
-    )
+    if len(footage):
+        found.append(row("footage where windows of keyframes lie", footage, windows))
+    return found
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ class Sampler(Coder):
         past = given[:, -GIVEN_FINE - 1 : -1] if given is not None else self.no_frames()
         keys = self._keys(settings, spacing, generator, given)
         left = settings.frames
-        stride = max(1, (self.window_frames - 1 - GIVEN_FINE) // spacing)
+        stride = self.gaps_at_once(spacing)
         start = None if given is None else next(keys)
         if start is None:
             start = next(keys)
@@ -331,6 +331,10 @@ class Sampler(Coder):
     def thinning(self, fps: float) -> int:
         """How many times a rate is that frames have to be made at: 1 from the keyframes' rate on."""
         return max(1, math.ceil(1 / (self.key_gap_seconds * fps) - 1e-6))
+
+    def gaps_at_once(self, spacing: int) -> int:
+        """How many gaps between keyframes a window has room for, beside the fine frames given before them."""
+        return max(1, (self.window_frames - 1 - GIVEN_FINE) // spacing)
 
     def spacing(self, fps: float) -> int:
         """Frames from one keyframe to the next."""

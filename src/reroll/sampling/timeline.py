@@ -161,8 +161,8 @@ def _fine(
     at = 0
     while at < len(gaps):
         gap, count = gaps[at], 1
-        room = sampler.window_frames - 1 - GIVEN_FINE  # as many gaps at once as fit into a window
-        while at + count < len(gaps) and gaps[at + count] == gap and (count + 1) * gap <= room:
+        room = sampler.gaps_at_once(gap)
+        while at + count < len(gaps) and gaps[at + count] == gap and count < room:
             count += 1
         last = at + count == len(gaps)
         some, following = keys[at : at + count + 1], after if last else None
