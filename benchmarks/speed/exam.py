@@ -72,9 +72,10 @@ class Exam:
                 free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
                 assert model.content is not None
                 content = model.content(model.content.encode(clean)) * free[:, None, None, None]
+                times, labels = torch.from_numpy(drawn.timestamps).float(), torch.from_numpy(drawn.labels)
+                source, spread = model.motion_prior.source(clean, noise, levels, times)
                 velocity = model.motion_prior(
-                    interpolate(clean, noise, levels), levels, torch.from_numpy(drawn.timestamps).float(),
-                    torch.from_numpy(drawn.labels), content,
-                )  # fmt: skip
-                losses.append(flow_loss(velocity.float(), clean, noise, levels).item())
+                    interpolate(clean, source, levels), levels, times, labels, content
+                )
+                losses.append(flow_loss(velocity.float(), clean, source, levels, spread).item())
         return float(np.mean(losses))

@@ -104,8 +104,9 @@ class PlainLoop:
             codes + CONTENT_NOISE * torch.randn(codes.shape, generator=self.generator)
         )
         content = content * (kept & all_free)[:, None, None, None]
-        velocity = self.model.motion_prior(interpolate(clean, noise, levels), levels, times, labels, content)
-        return flow_loss(velocity, clean, noise, levels)
+        source, spread = self.model.motion_prior.source(clean, noise, levels, times)
+        velocity = self.model.motion_prior(interpolate(clean, source, levels), levels, times, labels, content)
+        return flow_loss(velocity, clean, source, levels, spread)
 
     def train(
         self, stage: str, progress: Callable[[int], float], after: Callable[[float, int], None] | None = None,

@@ -59,12 +59,14 @@ def test_the_loss_counts_free_tokens_only():
     levels = torch.full((1, 2, 2, 2), 0.5)
     levels[:, 0] = 0
     velocity = noise - latents
-    assert flow_loss(velocity, latents, noise, levels) == 0
+    spread = torch.ones_like(levels)
+    assert flow_loss(velocity, latents, noise, levels, spread) == 0
     velocity[:, 0] += 100
-    assert flow_loss(velocity, latents, noise, levels) == 0
+    assert flow_loss(velocity, latents, noise, levels, spread) == 0
     velocity[:, 1] += 2
-    assert flow_loss(velocity, latents, noise, levels) == pytest.approx(4, rel=1e-4)
-    assert flow_loss(velocity, latents, noise, torch.zeros_like(levels)) == 0
+    assert flow_loss(velocity, latents, noise, levels, spread) == pytest.approx(4, rel=1e-4)
+    assert flow_loss(velocity, latents, noise, levels, 0.5 * spread) == pytest.approx(8, rel=1e-4)
+    assert flow_loss(velocity, latents, noise, torch.zeros_like(levels), spread) == 0
 
 
 @given(shape=shapes, spacing=st.integers(1, 9), seed=st.integers(0, 2**31))

@@ -7,7 +7,8 @@ In: a model. Out: a folder with
                         with an Encoder, content `B Z h w` → velocity `B T Z h w`
     early_prior.onnx    the same as it was half-way through training, to be led away from (with an Encoder)
     contents.npy        what clips may show, `N Z h w`, of the footage's windows (with an Encoder)
-    model.json          sizes, rate, step between keyframes, labels, noise levels
+    model.json          sizes, rate, step between keyframes, labels, noise levels; what is between given frames no more
+                        than `between_reach` apart begins on the line between them, with `between_noise` as much noise
 
 Batch and length are free. Every network is run by onnxruntime before it counts, and compared with PyTorch's.
 `examples/sample_onnx.py` samples from such a folder.
@@ -29,7 +30,7 @@ from reroll.export.media import atomic_path
 from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE
 from reroll.parts import motion_prior
 from reroll.parts.model import VideoModel
-from reroll.parts.motion_prior import PATCH, MotionPrior
+from reroll.parts.motion_prior import PATCH, REACH, MotionPrior
 from reroll.training.run import RunRecord
 
 OPSET = 20
@@ -83,6 +84,7 @@ def _about(model: VideoModel, record: RunRecord) -> dict[str, Any]:
         "latent_shape": list(model.latent_shape), "patch": PATCH, "labels": list(record.model.labels),
         "fps": record.fps, "key_gap_seconds": record.key_gap_seconds, "window_frames": record.plan.window_frames,
         "level_logits": {"free": list(FREE_RANGE), "given": list(GIVEN_RANGE)},
+        "between_noise": record.model.between_noise, "between_reach": REACH,
     }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Rectified flow on latents with a noise level per token (Liu et al. 2023; diffusion forcing, Chen et al. 2024).
 
-    x_level = (1 - level)·latents + level·noise            level 0: given, level 1: noise
-    velocity = noise - latents                              what the MotionPrior predicts
+    x_level = (1 - level)·latents + level·source           level 0: given, level 1: noise
+    velocity = source - latents                             what the MotionPrior predicts
+
+The source is noise; between given frames, the line from one to the other and a little noise (`MotionPrior.source`).
 
 Training meets the masks that sampling will use: all free, a given beginning or end, both ends, every k-th frame,
 a rectangle in space, and independent levels per frame.
@@ -13,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from reroll.parts.motion_prior import PATCH, MotionPrior
+from reroll.parts.motion_prior import PATCH, MotionPrior, expand_levels
 
 FREE_KEYFRAMES, FREE_FINE = 0.85, 0.15
 """Share of the windows that are all free: of those of keyframes, of finer ones."""
@@ -25,22 +27,21 @@ FREE_RANGE, GIVEN_RANGE = (6.0, -3.0), (4.0, -3.0)
 """Logits of the noise levels that sampling passes in even steps, likewise."""
 
 
-def expand_levels(levels: Tensor, latents: Tensor) -> Tensor:
-    """Token levels `B T h/2 w/2` → one per latent, `B T 1 h w`."""
-    patch = latents.shape[-1] // levels.shape[-1]
-    return levels.repeat_interleave(patch, -2).repeat_interleave(patch, -1)[:, :, None]
-
-
-def interpolate(latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-    """`x_level` of the module's text; latents and noise `B T Z h w`, levels `B T h/2 w/2`."""
+def interpolate(latents: Tensor, source: Tensor, levels: Tensor) -> Tensor:
+    """`x_level` of the module's text; latents and source `B T Z h w`, levels `B T h/2 w/2`."""
     level = expand_levels(levels, latents)
-    return (1 - level) * latents + level * noise
+    return (1 - level) * latents + level * source
 
 
-def flow_loss(velocity: Tensor, latents: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-    """Mean squared error of the velocity over the free tokens (level above 0)."""
+def flow_loss(velocity: Tensor, latents: Tensor, source: Tensor, levels: Tensor, spread: Tensor) -> Tensor:
+    """Mean squared error of the velocity over the free tokens (level above 0), divided by the `spread` of the source
+    (`B T h/2 w/2`).
+
+    Plainly, frames from a narrow source would hardly count; in units of the source, divided by the spread's square,
+    keyframes are learnt too slowly beside them (docs/log.md).
+    """
     free = (expand_levels(levels, latents) > 0).float().expand_as(latents)
-    error = (velocity - (noise - latents)).square()
+    error = (velocity - (source - latents)).square() / expand_levels(spread, latents)
     return (error * free).sum() / free.sum().clamp(min=1)
 
 
@@ -176,7 +177,7 @@ def without_labels(labels: Tensor) -> Tensor:
 
 def denoise(
     prior: MotionPrior,
-    noise: Tensor,
+    source: Tensor,
     times: Tensor,
     labels: Tensor,
     *,
@@ -190,22 +191,22 @@ def denoise(
     sharpness: float = 0.0,
     gradient_in_last_step: bool = False,
 ) -> Tensor:
-    """Noise `B T Z h w` → latents, by Euler steps from level 1 to 0.
+    """The source `B T Z h w` → latents, by Euler steps from level 1 to 0.
 
     `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
-    noise: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
+    the source: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
     `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
     neither label nor content (classifier-free guidance, Ho & Salimans 2022), with `sharpness` above 0 away from that of
     the `early` prior. `known` and `highest` go together.
     """
-    batch, frames, _, height, width = noise.shape
+    batch, frames, _, height, width = source.shape
     top = 1.0
     if highest is None or known is None:
-        known = noise
-        highest = torch.ones(batch, frames, height // PATCH, width // PATCH, device=noise.device)
+        known = source
+        highest = torch.ones(batch, frames, height // PATCH, width // PATCH, device=source.device)
     else:
         top = float(highest.max())
-    x = interpolate(known, noise, highest)
+    x = interpolate(known, source, highest)
     levels = schedule(steps, logits).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
         if after >= top:

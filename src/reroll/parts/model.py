@@ -155,6 +155,7 @@ class VideoModel(nn.Module):
             config.prior_heads,
             len(config.labels),
             content=config.encoder,
+            between_noise=config.between_noise,
         )
         self.early_prior = copy.deepcopy(self.motion_prior).requires_grad_(False) if config.encoder else None
         self.register_buffer("latent_mean", torch.zeros(channels))

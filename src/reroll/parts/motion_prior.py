@@ -3,8 +3,8 @@
 A transformer over space-time tokens (2 × 2 latents of one frame each). Every token carries its own noise level
 (diffusion forcing, Chen et al. 2024): 0 is given, 1 is pure noise; every frame its own time in seconds (rotary
 positions, Su et al. 2021, whose time axis is seconds and not indices). It predicts the velocity of rectified flow
-(Liu et al. 2023), `noise - latents`. With an Encoder (`content`) every frame is shown what windows contain, and what is
-given in them (`from_given`).
+(Liu et al. 2023), `source - latents`. With an Encoder (`content`) every frame is shown what windows contain, and what
+is given in them (`Surroundings.blend`).
 
 In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none),
 or shares of no label and of each: `B L+1`.
@@ -12,6 +12,7 @@ Out: velocity `B T Z h w`.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from reroll.parts.blocks import time_step
 
 PATCH = 2
+REACH = 8
+"""Frames between two given ones begin on the line from one to the other if these are no farther apart."""
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.1, 16.0
 FASTEST_TOKENS, SLOWEST_TOKENS = 3.0, 64.0
 WRITTEN_OUT_TOKENS = 1024
@@ -49,9 +52,29 @@ def rotary_angles(times: Tensor, rows: int, columns: int, head_width: int) -> Te
     return torch.cat([t.expand(shape), y.expand(shape), x.expand(shape)], -1).flatten(1, 3)
 
 
-def from_given(tokens: Tensor, levels: Tensor, times: Tensor) -> Tensor:
-    """What given tokens (level 0) tell each place of every frame: `B T h w C` like `tokens`. Between two given frames
-    they are blended by time, before the first and after the last held; zero at a place where nothing is given."""
+class Surroundings(NamedTuple):
+    """The given tokens (level 0) next to each place of every frame, `B T h w` each: the frames they are in (before the
+    first given one and after the last both are that one), how far it is from one to the other in time, whether at that
+    place nothing is given, and whether it is between two that are no more than `REACH` frames apart."""
+
+    first: Tensor
+    last: Tensor
+    share: Tensor
+    nothing: Tensor
+    between: Tensor
+
+    def blend(self, tokens: Tensor) -> Tensor:
+        """Those tokens, of `B T h w C`, blended by time; zero where nothing is given."""
+
+        def of(frame: Tensor) -> Tensor:
+            return tokens.gather(1, frame[..., None].expand(tokens.shape))
+
+        blended = of(self.first).lerp(of(self.last), self.share[..., None].to(tokens.dtype))
+        return blended.masked_fill(self.nothing[..., None], 0)
+
+
+def surroundings(levels: Tensor, times: Tensor) -> Surroundings:
+    """Of tokens with such levels, `B T h w`."""
     frames = levels.shape[1]
     index = torch.arange(frames, device=levels.device)
     given = (levels == 0)[
@@ -66,12 +89,27 @@ def from_given(tokens: Tensor, levels: Tensor, times: Tensor) -> Tensor:
     last = torch.where(after == frames, before, after).clamp(min=0)
     at = times[:, :, None, None].expand(levels.shape)
     start, stop = at.gather(1, first), at.gather(1, last)
-    share = ((at - start) / (stop - start).clamp(min=1e-6)).clamp(0, 1)[..., None]
+    share = ((at - start) / (stop - start).clamp(min=1e-6)).clamp(0, 1)
+    between = (before >= 0) & (after < frames) & (before < after) & (after - before <= REACH)
+    return Surroundings(first, last, share, nothing, between)
 
-    def of(frame: Tensor) -> Tensor:
-        return tokens.gather(1, frame[..., None].expand(tokens.shape))
 
-    return of(first).lerp(of(last), share.to(tokens.dtype)).masked_fill(nothing[..., None], 0)
+def expand_levels(levels: Tensor, latents: Tensor) -> Tensor:
+    """Token levels `B T h/2 w/2` → one per latent, `B T 1 h w`."""
+    patch = latents.shape[-1] // levels.shape[-1]
+    return levels.repeat_interleave(patch, -2).repeat_interleave(patch, -1)[:, :, None]
+
+
+def to_tokens(latents: Tensor) -> Tensor:
+    """Latents `B T Z h w` → `B T h/2 w/2 4Z`."""
+    tokens = F.pixel_unshuffle(latents.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
+    return tokens.permute(0, 1, 3, 4, 2)
+
+
+def from_tokens(tokens: Tensor) -> Tensor:
+    """Tokens `B T h/2 w/2 4Z` → latents `B T Z h w`."""
+    planes = tokens.permute(0, 1, 4, 2, 3)
+    return F.pixel_shuffle(planes.flatten(0, 1), PATCH).unflatten(0, planes.shape[:2])
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -133,9 +171,10 @@ class MotionPrior(nn.Module):
         labels: int = 0,
         *,
         content: bool = False,
+        between_noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.heads, self.width = heads, width
+        self.heads, self.width, self.between_noise = heads, width, between_noise
         self.content = self.given = None
         if content:
             self.content = nn.Linear(latent_channels * PATCH**2, width, bias=False)
@@ -160,11 +199,10 @@ class MotionPrior(nn.Module):
         self, latents: Tensor, levels: Tensor, times: Tensor, labels: Tensor, content: Tensor | None = None
     ) -> Tensor:
         rows, columns = levels.shape[2:]
-        tokens = F.pixel_unshuffle(latents.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
-        tokens = tokens.permute(0, 1, 3, 4, 2)
+        tokens, near = to_tokens(latents), surroundings(levels, times)
         x = self.enter(tokens.flatten(1, 3)) + self._places(rows, columns, times)
         if self.given is not None:
-            x = x + self.given(from_given(tokens, levels, times).flatten(1, 3))
+            x = x + self.given(near.blend(tokens).flatten(1, 3))
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
         heard = labels @ self.label.weight if labels.is_floating_point() else self.label(labels + 1)
         x = x + heard[:, None]
@@ -184,8 +222,25 @@ class MotionPrior(nn.Module):
             x = block(x, modulation, cosine, sine)
         scale, shift = self.leave_modulate(condition).chunk(2, -1)
         x = self.leave(F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift).float()
-        x = x.unflatten(1, (latents.shape[1], rows, columns)).permute(0, 1, 4, 2, 3)
-        return F.pixel_shuffle(x.flatten(0, 1), PATCH).unflatten(0, latents.shape[:2])
+        x = x.unflatten(1, (latents.shape[1], rows, columns))
+        return from_tokens(x * self._spread(near)[..., None])
+
+    def source(self, known: Tensor, noise: Tensor, levels: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """What the flow leads to the latents from, `B T Z h w`, and its spread at each token, `B T h/2 w/2`.
+
+        It is noise, but between two given frames of `known` (level 0) the line from one to the other, with
+        `between_noise` as much of it (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with
+        data-dependent couplings"): nearly all of what is there is on that line, and to make it out of noise leaves an
+        error in each frame that is as large as how the frames differ.
+        """
+        near = surroundings(levels, times)
+        spread = self._spread(near)
+        line = (1 - spread.square()).sqrt()[..., None] * near.blend(to_tokens(known))
+        return from_tokens(line) + expand_levels(spread, noise) * noise, spread
+
+    def _spread(self, near: Surroundings) -> Tensor:
+        """Of the source: `between_noise` between given frames, 1 elsewhere."""
+        return 1 - (1 - self.between_noise) * near.between.float()
 
     def _places(self, rows: int, columns: int, times: Tensor) -> Tensor:
         """Where a token stands in the picture, measured from its centre: `1 T·rows·columns width`."""

@@ -134,11 +134,11 @@ def prior_loss(context: Context) -> Tensor:
     content, kept = content_of(context, clean)
     content = content * all_free[:, None, None, None]
     labels = drop_labels(context, windows.labels).masked_fill(all_free & ~kept, -1)
+    prior = context.networks.model.motion_prior
+    source, spread = prior.source(clean, noise, levels, windows.times)
     with context.autocast():
-        velocity = context.networks.model.motion_prior(
-            interpolate(clean, noise, levels), levels, windows.times, labels, content
-        )
-    return flow_loss(velocity, clean, noise, levels)
+        velocity = prior(interpolate(clean, source, levels), levels, windows.times, labels, content)
+    return flow_loss(velocity, clean, source, levels, spread)
 
 
 def prior_step(context: Context) -> dict[str, float]:

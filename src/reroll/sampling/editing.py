@@ -162,8 +162,9 @@ def edited(
         free[[place - begin for place in places[at : stop + 1]]] = 0.0
         if bool((free > 0).any()):
             times = torch.arange(end - begin) / settings.fps
-            steps = max(1, settings.denoise_steps // 2)
-            made[:, begin:end] = sampler.fill(made[:, begin:end], free, times, settings, generator, steps)
+            made[:, begin:end] = sampler.fill(
+                made[:, begin:end], free, times, settings, generator, settings.between_steps
+            )
         at = stop
     return made
 

@@ -248,7 +248,7 @@ class Sampler(Coder):
         free = ([1.0] * (spacing - 1) + [0.0]) * (len(keys) - 1)
         highest = torch.tensor([0.0] * before + free + [0.0] * after.shape[1])
         times = torch.arange(len(highest)) / settings.fps
-        window = self.fill(known, highest, times, settings, generator, max(1, settings.denoise_steps // 2))
+        window = self.fill(known, highest, times, settings, generator, settings.between_steps)
         return window[:, before : before + new]
 
     def _by_halves(
@@ -292,11 +292,13 @@ class Sampler(Coder):
         if highest.dim() == 1:
             highest = highest[:, None, None].expand(-1, rows, columns)
         noise = self.engine.noise(known.shape, generator) * settings.temperature
+        levels = self._to(highest).expand(len(known), -1, rows, columns)
+        seconds = self._to(times.float()).expand(len(known), -1)
+        source, _ = self.model.motion_prior.source(known, noise, levels, seconds)
         with self.engine.autocast():
             return denoise(
-                self.model.motion_prior, noise, self._to(times.float()).expand(len(known), -1),
-                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known,
-                highest=self._to(highest).expand(len(known), -1, rows, columns),
+                self.model.motion_prior, source, seconds,
+                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known, highest=levels,
                 guidance=settings.guidance, content=content, early=self.model.early_prior,
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,

@@ -28,6 +28,11 @@ class SampleSettings:
     through: tuple[int, ...] = ()
     """Seeds whose contents an open clip goes through, evenly in time, from the first to the last."""
 
+    @property
+    def between_steps(self) -> int:
+        """Denoising steps of frames between keyframes, which begin near where they end: a quarter."""
+        return max(1, self.denoise_steps // 4)
+
     def at(self, seconds: float) -> "SampleSettings":
         """With the labels that hold at that time."""
         return self if len(self.labels.changes) == 1 else replace(self, labels=self.labels.held(seconds))
