@@ -4,8 +4,9 @@
 
 Each line has one thing less in common with the footage: rebuilt windows have been through Encoder and Decoder only,
 in-betweens of true keyframes through the MotionPrior between them, sampled keyframes are made from nothing, one window
-of them with its in-betweens is a sample that is never joined to another. Detail (fine in space / from frame to frame)
-and motion are in times of the windows they are held against: of footage at its own rate, or at the keyframes'. The line
+of them with its in-betweens is a sample that is never joined to another. Detail (fine in space / from frame to frame),
+motion and how much it trembles (the change of the flow over the flow, the report's acceleration) are in times of the
+windows they are held against: of footage at its own rate, or at the keyframes'. The line
 of footage where windows of keyframes lie is what a perfect prior would come to: other shots, or other parts of them,
 than the footage has on average.
 """
@@ -25,7 +26,7 @@ from reroll.errors import RerollError, UsageError
 from reroll.evaluation.collect import rebuild
 from reroll.evaluation.detail import detail_share
 from reroll.evaluation.judge import cut, evenly
-from reroll.evaluation.motion import motion_ratio
+from reroll.evaluation.motion import continuity, motion_ratio
 from reroll.evaluation.reference import Reference
 from reroll.footage import Store, Windows, split
 from reroll.footage.dataset import Draw
@@ -44,7 +45,13 @@ def row(what: str, made: np.ndarray, footage: np.ndarray) -> Row:
         "what": what,
         "detail": f"{detail.space:.2f} / {detail.time:.2f}",
         "motion": f"{motion_ratio(made, footage):.2f}",
+        "trembling": f"{trembling(made) / max(trembling(footage), 1e-6):.2f}",
     }
+
+
+def trembling(windows: np.ndarray) -> float:
+    """The mean acceleration of windows `N T H W 3`."""
+    return float(np.mean([continuity(window).acceleration for window in windows]))
 
 
 def fine(

@@ -52,4 +52,9 @@ def test_footage_has_all_of_its_detail_and_is_cut_where_windows_lie(runs):
     lying = where.lying_at(store, drawn, 4)
     first = int(drawn.indices[0, 0])
     np.testing.assert_array_equal(lying[:2].reshape(-1, *lying.shape[2:]), store.frames(first, first + 8))
-    assert where.row("it", lying, lying) == {"what": "it", "detail": "1.00 / 1.00", "motion": "1.00"}
+    assert where.row("it", lying, lying) == {
+        "what": "it", "detail": "1.00 / 1.00", "motion": "1.00", "trembling": "1.00",
+    }  # fmt: skip
+    shaken = lying.copy()
+    shaken[:, ::2] = np.roll(lying[:, ::2], 1, axis=3)
+    assert float(where.row("shaken", shaken, lying)["trembling"]) > 1.2
