@@ -22,12 +22,16 @@ def denoise(known: np.ndarray, free: np.ndarray, step: float, kind: str, content
     """Windows `B T Z h w`, of which frames that are `free` (`T`: 1, else 0) are made; `step` seconds apart. They begin
     as noise; between given ones (the first and the last) on the line from one to the other, with little noise."""
     batch, length = known.shape[:2]
-    spread = 1.0 if free.all() or length - 1 > about["between_reach"] else about["between_noise"]
     share = np.linspace(0, 1, length, dtype=np.float32)[None, :, None, None, None]
-    line = np.float32((1 - spread**2) ** 0.5) * (known[:, :1] * (1 - share) + known[:, -1:] * share)
+    if free.all():
+        middle, spread = content[:, None], about["spread"]["content"]
+    else:
+        middle = known[:, :1] * (1 - share) + known[:, -1:] * share
+        spread = about["spread"]["between"] if length - 1 <= about["between_reach"] else 1.0
+    spread = np.float32(spread)
     noise = random.standard_normal(known.shape).astype(np.float32)
     free = free.astype(np.float32)[None, :, None, None]
-    x = known + free[..., None] * (line + np.float32(spread) * noise - known)
+    x = known + free[..., None] * (np.sqrt(1 - spread**2) * middle + spread * noise - known)
     times = np.tile(np.arange(length, dtype=np.float32) * np.float32(step), (batch, 1))
     between = 1 / (1 + np.exp(-np.linspace(*about["level_logits"][kind], steps + 1)[1:-1]))
     for now, then in pairwise(np.float32([1, *between, 0])):
@@ -39,7 +43,7 @@ def denoise(known: np.ndarray, free: np.ndarray, step: float, kind: str, content
             "labels": label.repeat(batch, 0),
             "content": content,
         }
-        x = x + (then - now) * free[..., None] * networks["motion_prior"].run(None, given)[0]
+        x = x + (then - now) * spread * free[..., None] * networks["motion_prior"].run(None, given)[0]
     return x
 
 

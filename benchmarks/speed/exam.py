@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reroll.footage import Store, Windows, split
-from reroll.objectives.flow import draw_levels, flow_loss, interpolate
+from reroll.objectives.flow import draw_levels, flow_loss, interpolate, source_of
 from reroll.objectives.variational import signal_to_noise
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -71,11 +71,12 @@ class Exam:
                 noise = torch.randn(clean.shape, generator=generator)
                 free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
                 assert model.content is not None
-                content = model.content(model.content.encode(clean)) * free[:, None, None, None]
+                content = model.content(model.content.encode(clean))
                 times, labels = torch.from_numpy(drawn.timestamps).float(), torch.from_numpy(drawn.labels)
-                source, spread = model.motion_prior.source(clean, noise, levels, times)
-                velocity = model.motion_prior(
-                    interpolate(clean, source, levels), levels, times, labels, content
-                )
-                losses.append(flow_loss(velocity.float(), clean, source, levels, spread).item())
+                source = source_of(noise, clean, levels, times, model.source_spread, content, free)
+                predicted = model.motion_prior(
+                    interpolate(clean, source.latents, levels), levels, times, labels,
+                    content * free[:, None, None, None],
+                )  # fmt: skip
+                losses.append(flow_loss(predicted.float(), clean, source, levels).item())
         return float(np.mean(losses))

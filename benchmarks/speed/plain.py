@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.speed.children import answer
 from benchmarks.speed.footage import training_windows
 from reroll.footage import Store, Windows
-from reroll.objectives.flow import draw_levels, flow_loss, interpolate
+from reroll.objectives.flow import draw_levels, flow_loss, interpolate, source_of
 from reroll.objectives.variational import kl_divergence, reconstruction_loss, reparameterise
 from reroll.parts.model import CONTENT_NOISE, GRID, VideoModel
 from reroll.parts.motion_prior import PATCH
@@ -96,17 +96,20 @@ class PlainLoop:
         levels = draw_levels((batch, count, rows // PATCH, columns // PATCH), spacings, self.generator)
         noise = torch.randn(clean.shape, generator=self.generator)
         all_free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
-        kept = torch.rand(batch, generator=self.generator) >= vae.CONTENT_DROP
+        drawn = torch.rand(batch, generator=self.generator)
+        kept, around = drawn >= vae.CONTENT_DROP, drawn >= vae.CONTENT_DROP / 2
         named = torch.rand(batch, generator=self.generator) >= vae.LABEL_DROP
         labels = labels.masked_fill(~named | (all_free & ~kept), -1)
         codes = self.model.content.encode(clean)
         content = self.model.content(
             codes + CONTENT_NOISE * torch.randn(codes.shape, generator=self.generator)
         )
-        content = content * (kept & all_free)[:, None, None, None]
-        source, spread = self.model.motion_prior.source(clean, noise, levels, times)
-        velocity = self.model.motion_prior(interpolate(clean, source, levels), levels, times, labels, content)
-        return flow_loss(velocity, clean, source, levels, spread)
+        source = source_of(noise, clean, levels, times, self.model.source_spread, content, around & all_free)
+        shown = content * (kept & all_free)[:, None, None, None]
+        predicted = self.model.motion_prior(
+            interpolate(clean, source.latents, levels), levels, times, labels, shown
+        )
+        return flow_loss(predicted, clean, source, levels)
 
     def train(
         self, stage: str, progress: Callable[[int], float], after: Callable[[float, int], None] | None = None,

@@ -34,9 +34,6 @@ class ModelConfig(Frozen):
     prior_width: int = Field(ge=16, le=4096)
     prior_depth: int = Field(ge=1, le=64)
     prior_heads: int = Field(ge=1, le=64)
-    between_noise: float = Field(
-        default=1.0, gt=0, le=1
-    )  # as in runs of older versions; new ones: BETWEEN_NOISE
     labels: tuple[str, ...] = ()
     encoder: bool = True
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reroll.objectives.flow import (
+    Source,
     between_mask,
     denoise,
     draw_levels,
@@ -14,7 +15,9 @@ from reroll.objectives.flow import (
     given_mask,
     interpolate,
     schedule,
+    source_of,
 )
+from reroll.parts.model import OLDER
 from reroll.parts.motion_prior import PATCH
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 4), st.integers(1, 5))
@@ -58,15 +61,15 @@ def test_the_loss_counts_free_tokens_only():
     latents, noise = pair((1, 2, 2, 2))
     levels = torch.full((1, 2, 2, 2), 0.5)
     levels[:, 0] = 0
-    velocity = noise - latents
-    spread = torch.ones_like(levels)
-    assert flow_loss(velocity, latents, noise, levels, spread) == 0
+    velocity, source = noise - latents, Source(noise, torch.ones_like(levels))
+    assert flow_loss(velocity, latents, source, levels) == 0
     velocity[:, 0] += 100
-    assert flow_loss(velocity, latents, noise, levels, spread) == 0
+    assert flow_loss(velocity, latents, source, levels) == 0
     velocity[:, 1] += 2
-    assert flow_loss(velocity, latents, noise, levels, spread) == pytest.approx(4, rel=1e-4)
-    assert flow_loss(velocity, latents, noise, levels, 0.5 * spread) == pytest.approx(8, rel=1e-4)
-    assert flow_loss(velocity, latents, noise, torch.zeros_like(levels), spread) == 0
+    assert flow_loss(velocity, latents, source, levels) == pytest.approx(4, rel=1e-4)
+    narrow = source._replace(spread=0.5 * source.spread)
+    assert flow_loss(2 * velocity, latents, narrow, levels) == pytest.approx(8, rel=1e-4)
+    assert flow_loss(velocity, latents, source, torch.zeros_like(levels)) == 0
 
 
 @given(shape=shapes, spacing=st.integers(1, 9), seed=st.integers(0, 2**31))
@@ -224,3 +227,51 @@ def test_the_gradient_reaches_the_last_step_only():
     assert calls == [False, False, False, True]
     assert found.requires_grad
     assert not denoise(prior, noise, TIMES, NONE, steps=2).requires_grad
+
+
+def test_between_given_frames_the_source_is_the_line_with_little_noise():
+    known, noise = pair((1, 14, 2, 2))
+    levels = torch.ones(1, 14, 2, 2)
+    levels[:, [0, 2, 6, 13]] = 0  # 2, 4 and 7 frames from each other
+    levels[:, 6, 1, 1] = 0.5  # there only, 2 and 13 are the next ones: too far apart
+    times = torch.tensor([[0.0, 3.0, 4.0, *range(5, 16)]])
+    source, spread = source_of(noise, known, levels, times, torch.tensor([0.2, 0.4]))
+    assert sorted({round(each, 4) for each in spread.flatten().tolist()}) == [0.2, 1.0]
+    assert [i for i in range(14) if spread[0, i, 0, 0] < 1] == [1, 3, 4, 5, *range(7, 13)]
+    line = known[:, 0, :, :2, :2].lerp(known[:, 2, :, :2, :2], 0.75)
+    torch.testing.assert_close(source[:, 1, :, :2, :2], 0.96**0.5 * line + 0.2 * noise[:, 1, :, :2, :2])
+    assert (spread[0, 3:6, 1, 1] == 1).all()
+    torch.testing.assert_close(source[:, 3:6, :, 2:, 2:], noise[:, 3:6, :, 2:, 2:])
+
+
+def test_what_is_told_of_a_content_begins_around_it():
+    known, noise = pair((3, 5, 2, 2))
+    content = torch.randn(3, 3, 4, 4, generator=generator(7))
+    levels, told = torch.ones(3, 5, 2, 2), torch.tensor([True, False, True])
+    levels[2, 0] = 0  # something is given: that tells more than a content
+    spreads = torch.tensor([0.2, 0.4])
+    source, spread = source_of(noise, known, levels, TIMES.expand(3, -1), spreads, content, told)
+    assert (spread[0] == 0.4).all()
+    assert (spread[1:] == 1).all()
+    torch.testing.assert_close(source[0], 0.84**0.5 * content[:1].expand(5, -1, -1, -1) + 0.4 * noise[0])
+    assert torch.equal(source[1:], noise[1:])
+    everything = source_of(noise, known, torch.ones(3, 5, 2, 2), TIMES.expand(3, -1), spreads, content)
+    assert (everything.spread == 0.4).all()
+
+
+def test_models_of_older_versions_begin_with_noise():
+    known, noise = pair((2, 5, 2, 2))
+    levels = torch.ones(2, 5, 2, 2)
+    levels[0, ::2] = 0
+    source = source_of(noise, known, levels, TIMES.expand(2, -1), OLDER["source_spread"], known[:, 0])
+    assert torch.equal(source.latents, noise)
+    assert (source.spread == 1).all()
+
+
+def test_the_true_velocity_leads_from_a_narrow_source_to_the_latents():
+    latents, noise = pair((1, 5, 2, 2))
+    source = source_of(noise, latents, torch.ones(1, 5, 2, 2), TIMES, torch.tensor([0.2, 0.4]), latents[:, 0])
+    found = denoise(
+        constant((source.latents - latents) / 0.4), source.latents, TIMES, NONE, steps=3, spread=source.spread
+    )
+    torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)

@@ -376,32 +376,3 @@ def test_what_is_given_reaches_every_frame_at_once():
     other[:, 0] += 1
     before, after = (prior(x, levels, times, labels) for x in (latents, other))
     assert (before != after).flatten(2).any(2).all()
-
-
-def test_between_given_frames_the_source_is_the_line_with_little_noise():
-    prior = MotionPrior(6, 32, 0, 2, between_noise=0.2)
-    known, noise = torch.randn(1, 14, 6, 4, 4), torch.randn(1, 14, 6, 4, 4)
-    levels = torch.ones(1, 14, 2, 2)
-    levels[:, [0, 2, 6, 13]] = 0  # 2, 4 and 7 frames from each other
-    levels[:, 6, 1, 1] = 0.5  # there only, 2 and 13 are the next ones: too far apart
-    times = torch.tensor([[0.0, 3.0, 4.0, *range(5, 16)]])
-    source, spread = prior.source(known, noise, levels, times)
-    assert sorted({round(each, 4) for each in spread[0, :, 0, 0].tolist()}) == [0.2, 1.0]
-    assert [i for i in range(14) if spread[0, i, 0, 0] < 1] == [1, 3, 4, 5, *range(7, 13)]
-    line = known[:, 0, :, :2, :2].lerp(known[:, 2, :, :2, :2], 0.75)
-    torch.testing.assert_close(source[:, 1, :, :2, :2], 0.96**0.5 * line + 0.2 * noise[:, 1, :, :2, :2])
-    assert (spread[0, 3:6, 1, 1] == 1).all()
-    torch.testing.assert_close(source[:, 3:6, :, 2:, 2:], noise[:, 3:6, :, 2:, 2:])
-    plain, ones = MotionPrior(6, 32, 0, 2).source(known, noise, levels, times)
-    assert torch.equal(plain, noise)
-    assert (ones == 1).all()
-
-
-def test_the_velocity_is_in_units_of_the_source_s_spread():
-    one, other = (awake(MotionPrior(6, 32, 1, 2, between_noise=noise), size=0.2) for noise in (1.0, 0.2))
-    other.load_state_dict(one.state_dict())
-    latents, levels, times = torch.randn(1, 3, 6, 4, 4), torch.ones(1, 3, 2, 2), torch.arange(3.0)[None] / 25
-    levels[:, [0, 2]] = 0
-    before, after = (prior(latents, levels, times, torch.tensor([-1])) for prior in (one, other))
-    torch.testing.assert_close(after[:, 1], 0.2 * before[:, 1])
-    torch.testing.assert_close(after[:, ::2], before[:, ::2])

@@ -17,9 +17,10 @@ SIZES = {
 }  # fmt: skip
 
 
-def made_by_a_new_prior(between_noise: float, spacing: int) -> tuple[Tensor, Tensor]:
+def made_by_a_new_prior(spread: float, spacing: int) -> tuple[Tensor, Tensor]:
     """In-betweens of three keyframes by a prior that predicts no velocity yet, and the line."""
-    model = VideoModel(ModelConfig(**SIZES, between_noise=between_noise)).eval()
+    model = VideoModel(ModelConfig(**SIZES)).eval()
+    model.source_spread[0] = spread
     sampler = Sampler(model, Engine.start("cpu", "fp32", 1, 0), key_gap_seconds=spacing / 25)
     keys = torch.randn(1, 3, *model.latent_shape, generator=torch.Generator().manual_seed(1))
     frames = [Keyframe(keys[:, i, None], False) for i in range(3)]
@@ -47,9 +48,8 @@ def test_a_prior_that_knows_nothing_gives_the_line_and_its_noise(spacing):
         assert away.std() == pytest.approx(noise, rel=0.2)
 
 
-def test_runs_of_older_versions_begin_with_noise():
+def test_models_of_older_versions_begin_with_noise():
     made, line = made_by_a_new_prior(1.0, 3)
     away = (made - line)[:, [0, 1, 3, 4]]
     assert away.std() > 1
-    assert "between_noise" not in SIZES
-    assert ModelConfig(**SIZES).between_noise == 1.0
+    assert (VideoModel(ModelConfig(**SIZES)).source_spread == 1).all()

@@ -3,7 +3,7 @@
     x_level = (1 - level)·latents + level·source           level 0: given, level 1: noise
     velocity = source - latents                             what the MotionPrior predicts
 
-The source is noise; between given frames, the line from one to the other and a little noise (`MotionPrior.source`).
+The source is noise; where more is known, what is known and as much noise as it may be wrong by (`source_of`).
 
 Training meets the masks that sampling will use: all free, a given beginning or end, both ends, every k-th frame,
 a rectangle in space, and independent levels per frame.
@@ -11,11 +11,19 @@ a rectangle in space, and independent levels per frame.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from reroll.parts.motion_prior import PATCH, MotionPrior, expand_levels
+from reroll.parts.motion_prior import (
+    PATCH,
+    MotionPrior,
+    expand_levels,
+    from_tokens,
+    surroundings,
+    to_tokens,
+)
 
 FREE_KEYFRAMES, FREE_FINE = 0.85, 0.15
 """Share of the windows that are all free: of those of keyframes, of finer ones."""
@@ -27,21 +35,59 @@ FREE_RANGE, GIVEN_RANGE = (6.0, -3.0), (4.0, -3.0)
 """Logits of the noise levels that sampling passes in even steps, likewise."""
 
 
+class Source(NamedTuple):
+    """What the flow leads to the latents from, `B T Z h w`, and its spread at each token, `B T h/2 w/2`."""
+
+    latents: Tensor
+    spread: Tensor
+
+
+def source_of(
+    noise: Tensor,
+    known: Tensor,
+    levels: Tensor,
+    times: Tensor,
+    spread: Tensor,
+    content: Tensor | None = None,
+    told: Tensor | None = None,
+) -> Source:
+    """Noise `B T Z h w`, but with spread s where more is known: √(1 - s²) · that + s · noise.
+
+    Between two given frames of `known` (level 0) that is the line from one to the other, with the first `spread`; in
+    windows that are `told` (`B`; None: all) their `content` (`B Z h w`), and where nothing is given, it is that content,
+    with the second (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with data-dependent
+    couplings"). What a prior does not know comes out as noise of its own in each frame, as wide as its source: made from
+    noise alone, frames tremble.
+    """
+    near = surroundings(levels, times)
+    between, around = spread.unbind()
+    wide = torch.where(near.between, between, 1.0)
+    middle = near.blend(to_tokens(known))
+    if content is not None:
+        about = near.nothing if told is None else near.nothing & told[:, None, None, None]
+        wide = torch.where(about, around, wide)
+        shown = to_tokens(content[:, None]).expand_as(middle)
+        middle = torch.where(about[..., None], shown, middle)
+    line = from_tokens(middle * (1 - wide.square()).sqrt()[..., None])
+    return Source(line + expand_levels(wide, noise) * noise, wide)
+
+
 def interpolate(latents: Tensor, source: Tensor, levels: Tensor) -> Tensor:
     """`x_level` of the module's text; latents and source `B T Z h w`, levels `B T h/2 w/2`."""
     level = expand_levels(levels, latents)
     return (1 - level) * latents + level * source
 
 
-def flow_loss(velocity: Tensor, latents: Tensor, source: Tensor, levels: Tensor, spread: Tensor) -> Tensor:
-    """Mean squared error of the velocity over the free tokens (level above 0), divided by the `spread` of the source
-    (`B T h/2 w/2`).
+def flow_loss(predicted: Tensor, latents: Tensor, source: Source, levels: Tensor) -> Tensor:
+    """Mean squared error of the velocity that is `predicted` in units of the source's spread, over the free tokens
+    (level above 0), divided by that spread.
 
-    Plainly, frames from a narrow source would hardly count; in units of the source, divided by the spread's square,
-    keyframes are learnt too slowly beside them (docs/log.md).
+    Plainly, frames from a narrow source would hardly count; divided by the square, keyframes are learnt too slowly
+    beside in-betweens (docs/log.md).
     """
     free = (expand_levels(levels, latents) > 0).float().expand_as(latents)
-    error = (velocity - (source - latents)).square() / expand_levels(spread, latents)
+    spread = expand_levels(source.spread, latents)
+    error = (predicted * spread - (source.latents - latents)).square() / spread
     return (error * free).sum() / free.sum().clamp(min=1)
 
 
@@ -189,15 +235,16 @@ def denoise(
     logits: tuple[float, float] = FREE_RANGE,
     early: MotionPrior | None = None,
     sharpness: float = 0.0,
+    spread: Tensor | None = None,
     gradient_in_last_step: bool = False,
 ) -> Tensor:
     """The source `B T Z h w` → latents, by Euler steps from level 1 to 0.
 
     `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
     the source: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
-    `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
-    neither label nor content (classifier-free guidance, Ho & Salimans 2022), with `sharpness` above 0 away from that of
-    the `early` prior. `known` and `highest` go together.
+    `spread` (`B T h/2 w/2`) is the source's (None: 1). `content` (`B Z h w`) is what the windows show. With `guidance`
+    above 1 the velocity is pushed away from that of neither label nor content (classifier-free guidance, Ho & Salimans
+    2022), with `sharpness` above 0 away from that of the `early` prior. `known` and `highest` go together.
     """
     batch, frames, _, height, width = source.shape
     top = 1.0
@@ -216,5 +263,6 @@ def denoise(
         here, there = highest.clamp(max=now), highest.clamp(max=after)
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
             velocity = guided(prior, x, here, times, labels, guidance, content, early, sharpness)
-            x = x + expand_levels(there - here, x) * velocity
+            change = there - here if spread is None else (there - here) * spread
+            x = x + expand_levels(change, x) * velocity
     return x

@@ -24,6 +24,9 @@ CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
 
+OLDER = {"source_spread": torch.ones(2)}
+"""What models of older versions do not have, and what it would be in them: their flow begins with noise everywhere."""
+
 GOLDEN = 10610209857723, 17167680177565
 """Two Fibonacci numbers in a row: the golden ratio as a fraction, since a float has too few digits for large seeds."""
 
@@ -141,6 +144,8 @@ class VideoModel(nn.Module):
 
     latent_mean: Tensor
     latent_scale: Tensor
+    source_spread: Tensor
+    """Of the flow's source, between given frames and around a content (`objectives/flow.py`): 2."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -155,11 +160,11 @@ class VideoModel(nn.Module):
             config.prior_heads,
             len(config.labels),
             content=config.encoder,
-            between_noise=config.between_noise,
         )
         self.early_prior = copy.deepcopy(self.motion_prior).requires_grad_(False) if config.encoder else None
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_scale", torch.ones(channels))
+        self.register_buffer("source_spread", OLDER["source_spread"].clone())
         self.content = Content(self.latent_shape) if config.encoder else None
 
     @property

@@ -3,8 +3,8 @@
 A transformer over space-time tokens (2 × 2 latents of one frame each). Every token carries its own noise level
 (diffusion forcing, Chen et al. 2024): 0 is given, 1 is pure noise; every frame its own time in seconds (rotary
 positions, Su et al. 2021, whose time axis is seconds and not indices). It predicts the velocity of rectified flow
-(Liu et al. 2023), `source - latents`. With an Encoder (`content`) every frame is shown what windows contain, and what
-is given in them (`Surroundings.blend`).
+(Liu et al. 2023), `source - latents`, in units of the source's spread (`objectives/flow.py`). With an Encoder
+(`content`) every frame is shown what windows contain, and what is given in them (`Surroundings.blend`).
 
 In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none),
 or shares of no label and of each: `B L+1`.
@@ -22,7 +22,7 @@ from reroll.parts.blocks import time_step
 
 PATCH = 2
 REACH = 8
-"""Frames between two given ones begin on the line from one to the other if these are no farther apart."""
+"""Frames between two given ones that are no farther apart are made from the line between them, not from noise."""
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.1, 16.0
 FASTEST_TOKENS, SLOWEST_TOKENS = 3.0, 64.0
 WRITTEN_OUT_TOKENS = 1024
@@ -171,10 +171,9 @@ class MotionPrior(nn.Module):
         labels: int = 0,
         *,
         content: bool = False,
-        between_noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.heads, self.width, self.between_noise = heads, width, between_noise
+        self.heads, self.width = heads, width
         self.content = self.given = None
         if content:
             self.content = nn.Linear(latent_channels * PATCH**2, width, bias=False)
@@ -199,10 +198,10 @@ class MotionPrior(nn.Module):
         self, latents: Tensor, levels: Tensor, times: Tensor, labels: Tensor, content: Tensor | None = None
     ) -> Tensor:
         rows, columns = levels.shape[2:]
-        tokens, near = to_tokens(latents), surroundings(levels, times)
+        tokens = to_tokens(latents)
         x = self.enter(tokens.flatten(1, 3)) + self._places(rows, columns, times)
         if self.given is not None:
-            x = x + self.given(near.blend(tokens).flatten(1, 3))
+            x = x + self.given(surroundings(levels, times).blend(tokens).flatten(1, 3))
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
         heard = labels @ self.label.weight if labels.is_floating_point() else self.label(labels + 1)
         x = x + heard[:, None]
@@ -222,25 +221,7 @@ class MotionPrior(nn.Module):
             x = block(x, modulation, cosine, sine)
         scale, shift = self.leave_modulate(condition).chunk(2, -1)
         x = self.leave(F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift).float()
-        x = x.unflatten(1, (latents.shape[1], rows, columns))
-        return from_tokens(x * self._spread(near)[..., None])
-
-    def source(self, known: Tensor, noise: Tensor, levels: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """What the flow leads to the latents from, `B T Z h w`, and its spread at each token, `B T h/2 w/2`.
-
-        It is noise, but between two given frames of `known` (level 0) the line from one to the other, with
-        `between_noise` as much of it (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with
-        data-dependent couplings"): nearly all of what is there is on that line, and to make it out of noise leaves an
-        error in each frame that is as large as how the frames differ.
-        """
-        near = surroundings(levels, times)
-        spread = self._spread(near)
-        line = (1 - spread.square()).sqrt()[..., None] * near.blend(to_tokens(known))
-        return from_tokens(line) + expand_levels(spread, noise) * noise, spread
-
-    def _spread(self, near: Surroundings) -> Tensor:
-        """Of the source: `between_noise` between given frames, 1 elsewhere."""
-        return 1 - (1 - self.between_noise) * near.between.float()
+        return from_tokens(x.unflatten(1, (latents.shape[1], rows, columns)))
 
     def _places(self, rows: int, columns: int, times: Tensor) -> Tensor:
         """Where a token stands in the picture, measured from its centre: `1 T·rows·columns width`."""

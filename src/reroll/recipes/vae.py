@@ -5,11 +5,13 @@ time: the learned prior of the VAE (Kingma & Welling 2014; latent flow matching,
 noise → many small steps of the MotionPrior → Decoder.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reroll.objectives.flow import draw_levels, flow_loss, interpolate
+from reroll.objectives.flow import draw_levels, flow_loss, interpolate, source_of
 from reroll.objectives.variational import kl_divergence, reconstruction_loss, reparameterise, signal_to_noise
 from reroll.parts.model import CONTENT_NOISE
 from reroll.parts.motion_prior import PATCH
@@ -109,16 +111,29 @@ def drop_labels(context: Context, labels: Tensor) -> Tensor:
     return labels.masked_fill(context.to_device(dropped), -1)
 
 
-def content_of(context: Context, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """What is in windows of latents `B T Z h w`, as the MotionPrior is told it: `B Z h w`, with noise, zero one time in
-    ten; and which of them are told, `B`."""
+class Contents(NamedTuple):
+    """What is in windows, `B Z h w`, with noise; which of them the MotionPrior is `told` of, nine in ten, and which
+    begin `around` it: of the others half, so that both what guidance leads away from and what is of no content is
+    learnt. `B` each."""
+
+    content: Tensor
+    told: Tensor
+    around: Tensor
+
+    @property
+    def shown(self) -> Tensor:
+        """As the MotionPrior is told it: zero for the others."""
+        return self.content * self.told[:, None, None, None]
+
+
+def contents_of(context: Context, clean: Tensor) -> Contents:
+    """Of windows of latents `B T Z h w`."""
     content = context.networks.model.content
     assert content is not None
     codes = content.encode(clean)
-    drawn = torch.rand(len(codes), generator=context.generator_for("content")) >= CONTENT_DROP
-    kept = context.to_device(drawn)
-    told: Tensor = content(codes + CONTENT_NOISE * context.noise(*codes.shape))
-    return told * kept[:, None, None, None], kept
+    drawn = torch.rand(len(codes), generator=context.generator_for("content"))
+    told, around = (context.to_device(drawn >= share) for share in (CONTENT_DROP, CONTENT_DROP / 2))
+    return Contents(content(codes + CONTENT_NOISE * context.noise(*codes.shape)), told, around)
 
 
 def prior_loss(context: Context) -> Tensor:
@@ -131,14 +146,18 @@ def prior_loss(context: Context) -> Tensor:
     noise = context.noise(*clean.shape)
     # What is given shows what is in the window. Neither content nor label: that is what guidance leads away from.
     all_free = levels.flatten(1).amin(1) == levels.flatten(1).amax(1)
-    content, kept = content_of(context, clean)
-    content = content * all_free[:, None, None, None]
-    labels = drop_labels(context, windows.labels).masked_fill(all_free & ~kept, -1)
-    prior = context.networks.model.motion_prior
-    source, spread = prior.source(clean, noise, levels, windows.times)
+    contents = contents_of(context, clean)
+    labels = drop_labels(context, windows.labels).masked_fill(all_free & ~contents.told, -1)
+    model = context.networks.model
+    source = source_of(
+        noise, clean, levels, windows.times, model.source_spread, contents.content, contents.around & all_free
+    )
     with context.autocast():
-        velocity = prior(interpolate(clean, source, levels), levels, windows.times, labels, content)
-    return flow_loss(velocity, clean, source, levels, spread)
+        predicted = model.motion_prior(
+            interpolate(clean, source.latents, levels), levels, windows.times, labels,
+            contents.shown * all_free[:, None, None, None],
+        )  # fmt: skip
+    return flow_loss(predicted, clean, source, levels)
 
 
 def prior_step(context: Context) -> dict[str, float]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from reroll.objectives.adversarial import feature_loss, relativistic_loss
-from reroll.objectives.flow import denoise
+from reroll.objectives.flow import denoise, source_of
 from reroll.objectives.variational import reconstruction_loss, signal_to_noise
+from reroll.parts.motion_prior import PATCH
 from reroll.recipes import adversary, vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
@@ -98,12 +99,19 @@ def finish_step(context: Context) -> dict[str, float]:
     model = context.networks.model
     real = context.windows(2, FINISH_FRAMES)
     anchor = context.latents(2)
-    content, _ = vae.content_of(context, anchor.data)
+    contents = vae.contents_of(context, anchor.data)
     steps = 1 + int(torch.randint(4, (1,), generator=context.generator))
+    noise = context.noise(*anchor.data.shape)
+    levels = torch.ones(
+        *noise.shape[:2], noise.shape[-2] // PATCH, noise.shape[-1] // PATCH, device=noise.device
+    )
+    source = source_of(
+        noise, noise, levels, anchor.times, model.source_spread, contents.content, contents.around
+    )
     with context.autocast():
         sampled = denoise(
-            model.motion_prior, context.noise(*anchor.data.shape), anchor.times, anchor.labels, steps=steps,
-            content=content, gradient_in_last_step=True,
+            model.motion_prior, source.latents, anchor.times, anchor.labels, steps=steps, spread=source.spread,
+            content=contents.shown, gradient_in_last_step=True,
         )  # fmt: skip
         start = int(torch.randint(sampled.shape[1] - FINISH_FRAMES + 1, (1,), generator=context.generator))
         stretch = slice(start, start + FINISH_FRAMES)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise
+from reroll.objectives.flow import FREE_RANGE, GIVEN_RANGE, denoise, source_of
 from reroll.parts.model import VideoModel
 from reroll.parts.motion_prior import PATCH
 from reroll.sampling.bridging import Keyframe, closing, join, keyframes, leaps
@@ -294,11 +294,14 @@ class Sampler(Coder):
         noise = self.engine.noise(known.shape, generator) * settings.temperature
         levels = self._to(highest).expand(len(known), -1, rows, columns)
         seconds = self._to(times.float()).expand(len(known), -1)
-        source, _ = self.model.motion_prior.source(known, noise, levels, seconds)
+        if content is not None:
+            content = content.expand(len(known), -1, -1, -1)
+        source = source_of(noise, known, levels, seconds, self.model.source_spread, content)
         with self.engine.autocast():
             return denoise(
-                self.model.motion_prior, source, seconds,
-                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known, highest=levels,
+                self.model.motion_prior, source.latents, seconds,
+                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, spread=source.spread,
+                known=known, highest=levels,
                 guidance=settings.guidance, content=content, early=self.model.early_prior,
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,

@@ -25,9 +25,6 @@ WINDOW_FRAMES = 16
 KEYS_PER_SECOND = 7.5
 FITTING = 0.75
 """Share of the frames that has to be in shots as long as a window of keyframes."""
-BETWEEN_NOISE = 0.2
-"""On the line between keyframes, in standard deviations of the latents: what is between is 0.1 to 0.15 from it
-(docs/log.md)."""
 RELATIVE_COST = {"s": 0.5, "m": 1.0, "l": 2.2}
 WANTED_STEPS: dict[ModelName, int] = {"l": 40_000, "m": 6000, "s": 0}
 """A model is chosen when this many steps of all stages fit: below, a smaller one learns more in the time
@@ -145,7 +142,7 @@ def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
     """The preset with what the footage decides."""
     return ModelConfig(
         height=store.height, width=store.width, encoder=recipe.has_encoder, labels=tuple(store.labels),
-        between_noise=BETWEEN_NOISE, **PRESETS[model],  # type: ignore[arg-type]
+        **PRESETS[model],  # type: ignore[arg-type]
     )  # fmt: skip
 
 

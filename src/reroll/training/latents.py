@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reroll.footage import Windows
 from reroll.footage.dataset import Draw
-from reroll.parts.model import CONTENT_WINDOWS, VideoModel
+from reroll.parts.model import CONTENT_NOISE, CONTENT_WINDOWS, VideoModel
 from reroll.training.engine import Engine
 
 CACHE_BYTES = 512 << 20
@@ -25,6 +25,10 @@ MEASURED_FRAMES = 2048
 """Frames, evenly spread, whose latents give the statistics where not all are encoded."""
 ENCODE_FRAMES = 16
 CONTENT_CANDIDATES = 4096
+SPREAD_WINDOWS = 64
+WIDER, LEAST_SPREAD = 2.0, 0.05
+"""How many times as wide as what is between keyframes its source is: held-out footage is 1.3 times as far from the line
+as what is trained on, and as wide as that was too narrow (docs/log.md)."""
 KEYFRAME_WINDOWS = 3
 """Of the prior's windows of keyframes beyond one for each stride: what is between is learnt in far fewer steps
 (docs/log.md)."""
@@ -135,16 +139,48 @@ def measure_content(
     rows = _of_every_label(drawn.labels, CONTENT_WINDOWS)
     rows = rows[np.argsort(drawn.indices[rows, 0], kind="stable")]
     indices, mirrored = drawn.indices[rows, frames // 8 :: max(1, frames // 4)], drawn.mirrored[rows]
-    if cache is not None:
-        found = cache.windows(replace(drawn, indices=indices, mirrored=mirrored)).mean(1)
-    else:
-        found = torch.empty(CONTENT_WINDOWS, *model.latent_shape)
-        for row, (seen, flipped) in enumerate(zip(indices, mirrored, strict=True)):
-            raw = encode(engine, model, windows, seen, bool(flipped), stopped).mean(0)
-            found[row] = model.whiten(raw.to(engine.device)).cpu()
+    of = replace(drawn, indices=indices, mirrored=mirrored)
+    found = _whitened(engine, model, windows, cache, of, stopped).mean(1)
     starts = np.asarray([span.start for span in windows.spans])
     shots = np.searchsorted(np.sort(starts), indices.min(1), side="right")
     model.content.measure(found, torch.from_numpy(drawn.labels[rows]), torch.from_numpy(shots))
+
+
+@torch.no_grad()
+def measure_spread(
+    engine: Engine, model: VideoModel, windows: Windows, cache: LatentCache | None, frames: int,
+    strides: tuple[int, ...], stopped: Callable[[], bool] = never,
+) -> None:  # fmt: skip
+    """Set how far the footage's latents are from what the flow begins around (`source_of`), `measure_content` being
+    done: between keyframes from the line, and in windows of keyframes from their content."""
+    assert model.content is not None
+    gap = max(2, round(max(strides) / min(strides)))
+    drawn = windows.draw(1, batch=SPREAD_WINDOWS, frames=gap + 1, strides=[min(strides)])
+    fine = _whitened(engine, model, windows, cache, drawn, stopped)
+    shares = torch.linspace(0, 1, gap + 1)[1:-1, None, None, None]
+    between = (fine[:, :1].lerp(fine[:, -1:], shares) - fine[:, 1:-1]).square().mean().sqrt()
+    drawn = windows.draw(2, batch=SPREAD_WINDOWS, frames=frames, strides=[max(strides)])
+    keys = _whitened(engine, model, windows, cache, drawn, stopped).to(engine.device)
+    codes = model.content.encode(keys)
+    noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes.device)
+    around = (keys - model.content(codes + CONTENT_NOISE * noise)[:, None]).square().mean().sqrt()
+    found = torch.stack([WIDER * between, around.cpu()])
+    model.source_spread.copy_(found.clamp(LEAST_SPREAD, 1.0))
+
+
+def _whitened(
+    engine: Engine, model: VideoModel, windows: Windows, cache: LatentCache | None, drawn: Draw,
+    stopped: Callable[[], bool],
+) -> Tensor:  # fmt: skip
+    """Latents of drawn windows, `B T Z h w` on the CPU."""
+    if cache is not None:
+        return cache.windows(drawn)
+    return torch.stack(
+        [
+            model.whiten(encode(engine, model, windows, seen, bool(flipped), stopped).to(engine.device)).cpu()
+            for seen, flipped in zip(drawn.indices, drawn.mirrored, strict=True)
+        ]
+    )
 
 
 def _of_every_label(labels: np.ndarray, count: int) -> np.ndarray:

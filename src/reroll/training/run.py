@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
 from reroll.errors import CheckpointError
 from reroll.export.media import atomic_path
-from reroll.parts.model import VideoModel
+from reroll.parts.model import OLDER, VideoModel
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
@@ -125,6 +125,9 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: s
     expected = module.state_dict()
     for name, value in expected.items():
         if but is not None and name.startswith(but):
+            continue
+        if name not in tensors and name in OLDER:
+            expected[name] = OLDER[name]
             continue
         if name not in tensors:
             raise CheckpointError(f"{path}: {name} is missing; the checkpoint is of another architecture.")
