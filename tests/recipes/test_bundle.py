@@ -1,11 +1,13 @@
 """A run as one file: the same samples, nothing of the machine in it, and nothing that is made up is believed."""
 
+import hashlib
 import json
 import os
 import struct
 
 import numpy as np
 import pytest
+import torch
 import toy
 from safetensors.torch import load_file, save_file
 from toy import FPS
@@ -123,6 +125,20 @@ def test_tensors_that_are_missing_of_another_shape_or_not_finite_are_one_line(bu
         made = rewritten(bundles("vae"), tmp_path / "made.safetensors", tensors=tensors)
         with pytest.raises(CheckpointError, match=r"made\.safetensors: "):
             reroll.load(made)
+
+
+def test_a_model_of_an_older_version_is_what_it_was(bundles, tmp_path):
+    """Bundles that were packed before models knew of a source's spread."""
+    tensors = load_file(bundles("vae"))
+    assert (tensors.pop("source_spread") < 1).any()
+    older = reroll.load(rewritten(bundles("vae"), tmp_path / "older.safetensors", tensors=tensors))
+    assert (older.sampler.model.source_spread == 1).all()
+    assert older.sample(0.2, denoise_steps=1).frames.shape[0] == round(0.2 * FPS)
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    assert older.model_sha256 == digest.hexdigest(), "what its samples were marked with"
 
 
 def test_no_byte_of_a_broken_file_is_believed(bundles, tmp_path):

@@ -181,3 +181,33 @@ def test_every_label_has_contents_however_rare_it_is():
     assert len(rows) == len(set(rows.tolist())) == 256
     assert set(rows[labels[rows] == 1]) == {900, 3000}
     assert (rows < 300).sum() > 200, "the others in the order they were drawn"
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_spread_is_the_same_from_kept_and_from_encoded_latents(engine, model, store, mirror):
+    drawing, found = windows(store, mirror=mirror), []
+    cache = take_in(engine, model, drawing)
+    latents.measure_content(engine, model, drawing, cache, 8, (1, 2))
+    for kept in (cache, None):
+        latents.measure_spread(engine, model, drawing, kept, 8, (1, 2))
+        found.append(model.source_spread.clone())
+    torch.testing.assert_close(found[0], found[1], atol=1e-2, rtol=1e-2)
+    assert (found[0] >= latents.LEAST_SPREAD).all()
+    assert (found[0] <= 1).all()
+
+
+def test_what_moves_in_straight_lines_has_a_narrow_source_and_what_is_random_a_wide_one(engine, model, store):
+    drawing = windows(store)
+    cache = take_in(engine, model, drawing)
+    rate = torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(0))
+    straight = LatentCache(cache.frames, (0.01 * torch.arange(HALF)[:, None, None, None] * rate,))
+    random = LatentCache(cache.frames, (torch.randn(HALF, *model.latent_shape),))
+    spreads = []
+    for kept in (straight, random):
+        latents.measure_content(engine, model, drawing, kept, 8, (1, 3))
+        latents.measure_spread(engine, model, drawing, kept, 8, (1, 3))
+        spreads.append(model.source_spread.tolist())
+    assert spreads[0][0] == pytest.approx(latents.LEAST_SPREAD)
+    assert latents.LEAST_SPREAD < spreads[0][1] < 0.3
+    assert spreads[1][0] == 1.0
+    assert spreads[1][1] > 0.8

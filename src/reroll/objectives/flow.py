@@ -53,11 +53,11 @@ def source_of(
 ) -> Source:
     """Noise `B T Z h w`, but with spread s where more is known: √(1 - s²) · that + s · noise.
 
-    Between two given frames of `known` (level 0) that is the line from one to the other, with the first `spread`; in
-    windows that are `told` (`B`; None: all) their `content` (`B Z h w`), and where nothing is given, it is that content,
-    with the second (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with data-dependent
-    couplings"). What a prior does not know comes out as noise of its own in each frame, as wide as its source: made from
-    noise alone, frames tremble.
+    Between two given frames of `known` (level 0) that is the line from one to the other, with the first `spread`; where
+    nothing is given, of windows that are `told` (`B`; None: all), it is their `content` (`B Z h w`), with the second
+    (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with data-dependent couplings"). What a
+    prior does not know comes out as noise of its own in each frame, as wide as its source: made from noise alone,
+    frames tremble.
     """
     near = surroundings(levels, times)
     between, around = spread.unbind()
