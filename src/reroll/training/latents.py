@@ -26,9 +26,7 @@ MEASURED_FRAMES = 2048
 ENCODE_FRAMES = 16
 CONTENT_CANDIDATES = 4096
 SPREAD_WINDOWS = 64
-WIDER, LEAST_SPREAD = 2.0, 0.05
-"""How many times as wide as what is between keyframes its source is: held-out footage is 1.3 times as far from the line
-as what is trained on, and as wide as that was too narrow (docs/log.md)."""
+LEAST_SPREAD = 0.05
 KEYFRAME_WINDOWS = 3
 """Of the prior's windows of keyframes beyond one for each stride: what is between is learnt in far fewer steps
 (docs/log.md)."""
@@ -164,8 +162,7 @@ def measure_spread(
     codes = model.content.encode(keys)
     noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes.device)
     around = (keys - model.content(codes + CONTENT_NOISE * noise)[:, None]).square().mean().sqrt()
-    found = torch.stack([WIDER * between, around.cpu()])
-    model.source_spread.copy_(found.clamp(LEAST_SPREAD, 1.0))
+    model.source_spread.copy_(torch.stack([between, around.cpu()]).clamp(LEAST_SPREAD, 1.0))
 
 
 def _whitened(
