@@ -35,6 +35,12 @@ FREE_RANGE, GIVEN_RANGE = (6.0, -3.0), (4.0, -3.0)
 """Logits of the noise levels that sampling passes in even steps, likewise."""
 
 
+def free_levels(latents: Tensor) -> Tensor:
+    """The levels `B T h/2 w/2` of windows `B T Z h w` in which nothing is given: 1."""
+    batch, frames, _, height, width = latents.shape
+    return torch.ones(batch, frames, height // PATCH, width // PATCH, device=latents.device)
+
+
 class Source(NamedTuple):
     """What the flow leads to the latents from, `B T Z h w`, and its spread at each token, `B T h/2 w/2`."""
 
@@ -246,11 +252,10 @@ def denoise(
     above 1 the velocity is pushed away from that of neither label nor content (classifier-free guidance, Ho & Salimans
     2022), with `sharpness` above 0 away from that of the `early` prior. `known` and `highest` go together.
     """
-    batch, frames, _, height, width = source.shape
     top = 1.0
     if highest is None or known is None:
         known = source
-        highest = torch.ones(batch, frames, height // PATCH, width // PATCH, device=source.device)
+        highest = free_levels(source)
     else:
         top = float(highest.max())
     x = interpolate(known, source, highest)

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from reroll.objectives.adversarial import feature_loss, relativistic_loss
-from reroll.objectives.flow import denoise, source_of
+from reroll.objectives.flow import denoise, free_levels, source_of
 from reroll.objectives.variational import reconstruction_loss, signal_to_noise
-from reroll.parts.motion_prior import PATCH
 from reroll.recipes import adversary, vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
@@ -102,11 +101,8 @@ def finish_step(context: Context) -> dict[str, float]:
     contents = vae.contents_of(context, anchor.data)
     steps = 1 + int(torch.randint(4, (1,), generator=context.generator))
     noise = context.noise(*anchor.data.shape)
-    levels = torch.ones(
-        *noise.shape[:2], noise.shape[-2] // PATCH, noise.shape[-1] // PATCH, device=noise.device
-    )
     source = source_of(
-        noise, noise, levels, anchor.times, model.source_spread, contents.content, contents.around
+        noise, noise, free_levels(noise), anchor.times, model.source_spread, contents.content, contents.around
     )
     with context.autocast():
         sampled = denoise(

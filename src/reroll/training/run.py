@@ -122,12 +122,9 @@ def _require_samples(run: Path, record: RunRecord, step: int) -> None:
 
 def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: str | None = None) -> None:
     """Load weights, but for those whose names begin with `but`. CheckpointError names the tensor that does not fit."""
-    expected = module.state_dict()
+    expected, tensors = module.state_dict(), OLDER | tensors
     for name, value in expected.items():
         if but is not None and name.startswith(but):
-            continue
-        if name not in tensors and name in OLDER:
-            expected[name] = OLDER[name]
             continue
         if name not in tensors:
             raise CheckpointError(f"{path}: {name} is missing; the checkpoint is of another architecture.")

@@ -165,16 +165,10 @@ class Trainer:
             model = copy.deepcopy(self.ema)  # a stop in between leaves nothing half measured
             cache = latents.take_in(self.engine, model, windows, measured=measured, stopped=stopped)
             if not measured:
-                for measure in (latents.measure_content, latents.measure_spread):
-                    measure(
-                        self.engine,
-                        model,
-                        windows,
-                        cache,
-                        self.plan.window_frames,
-                        self.plan.strides,
-                        stopped,
-                    )
+                plan = self.plan
+                of = (self.engine, model, windows, cache, plan.window_frames, plan.strides, stopped)
+                latents.measure_content(*of)
+                latents.measure_spread(*of)
             self._statistics = dict(model.named_buffers())
             self._encoder = {name: value.clone() for name, value in now.items()}
             self._cache = cache
