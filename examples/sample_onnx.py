@@ -18,26 +18,42 @@ shape, count, fps, gap_seconds = (
 label = np.eye(len(about["labels"]) + 1, dtype=np.float32)[:1]  # of no label
 
 
+def between_spread(change: np.ndarray, frames: int) -> np.ndarray:
+    """How much noise there is between frames so far apart, for how much their blocks differ: `B 1 1 h w`."""
+    batch, _, channels, rows, columns = change.shape
+    blocks = change.reshape(batch, 1, channels, rows // 2, 2, columns // 2, 2)
+    squared = np.square(blocks).mean((2, 4, 6), keepdims=True)
+    wide = np.sqrt(about["spread"]["still"] ** 2 + about["spread"]["moving"] ** 2 * squared).clip(max=1.0)
+    wide = wide if frames <= about["between_reach"] else np.ones_like(wide)
+    return np.broadcast_to(wide, (*squared.shape[:4], 2, squared.shape[5], 2)).reshape(
+        batch, 1, 1, rows, columns
+    )
+
+
 def denoise(known: np.ndarray, free: np.ndarray, step: float, kind: str, content: np.ndarray) -> np.ndarray:
     """Windows `B T Z h w`, of which frames that are `free` (`T`: 1, else 0) are made; `step` seconds apart. They begin
-    as noise; between given ones (the first and the last) on the line from one to the other, with little noise."""
+    around the content; between given ones (the first and the last) near the line from one to the other, which the prior
+    is shown the way to."""
     batch, length = known.shape[:2]
-    share = np.linspace(0, 1, length, dtype=np.float32)[None, :, None, None, None]
+    off, unit = np.float32(0), np.float32(1)
     if free.all():
-        middle, spread = content[:, None], about["spread"]["content"]
+        spread = np.float32(about["spread"]["content"])
+        middle = np.sqrt(1 - spread**2) * content[:, None]
     else:
-        middle = known[:, :1] * (1 - share) + known[:, -1:] * share
-        spread = about["spread"]["between"] if length - 1 <= about["between_reach"] else 1.0
-    spread = np.float32(spread)
+        share = np.linspace(0, 1, length, dtype=np.float32)[:, None, None, None]
+        spread = between_spread(known[:, -1:] - known[:, :1], length - 1)
+        middle = np.sqrt(1 - spread**2) * (known[:, :1] * (1 - share) + known[:, -1:] * share)
+        inner = free.astype(bool)[:, None, None, None]
+        off, unit = np.where(inner, middle, off), np.where(inner, spread, unit)
     noise = random.standard_normal(known.shape).astype(np.float32)
     free = free.astype(np.float32)[None, :, None, None]
-    x = known + free[..., None] * (np.sqrt(1 - spread**2) * middle + spread * noise - known)
+    x = known + free[..., None] * (middle + spread * noise - known)
     times = np.tile(np.arange(length, dtype=np.float32) * np.float32(step), (batch, 1))
     between = 1 / (1 + np.exp(-np.linspace(*about["level_logits"][kind], steps + 1)[1:-1]))
     for now, then in pairwise(np.float32([1, *between, 0])):
         levels = np.tile(free * now, (batch, 1, shape[1] // 2, shape[2] // 2))
         given = {
-            "latents": x,
+            "latents": (x - off) / unit,
             "levels": levels,
             "times": times,
             "labels": label.repeat(batch, 0),

@@ -75,7 +75,7 @@ class Exam:
                 times, labels = torch.from_numpy(drawn.timestamps).float(), torch.from_numpy(drawn.labels)
                 source = source_of(noise, clean, levels, times, model.source_spread, content, free)
                 predicted = model.motion_prior(
-                    interpolate(clean, source.latents, levels), levels, times, labels,
+                    source.seen(interpolate(clean, source.latents, levels)), levels, times, labels,
                     content * free[:, None, None, None],
                 )  # fmt: skip
                 losses.append(flow_loss(predicted.float(), clean, source, levels).item())

@@ -107,7 +107,7 @@ class PlainLoop:
         source = source_of(noise, clean, levels, times, self.model.source_spread, content, around & all_free)
         shown = content * (kept & all_free)[:, None, None, None]
         predicted = self.model.motion_prior(
-            interpolate(clean, source.latents, levels), levels, times, labels, shown
+            source.seen(interpolate(clean, source.latents, levels)), levels, times, labels, shown
         )
         return flow_loss(predicted, clean, source, levels)
 

@@ -34,6 +34,12 @@ def pair(shape, channels=3, seed=0):
     return torch.randn(size, generator=draw), torch.randn(size, generator=draw)
 
 
+def begun_with(noise):
+    """The source where nothing is known."""
+    nowhere = torch.zeros(noise.shape[:2] + tuple(side // PATCH for side in noise.shape[-2:]))
+    return Source(noise, torch.zeros_like(noise), nowhere + 1, nowhere > 0)
+
+
 @given(shape=shapes, seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=40)
 def test_interpolate_begins_at_the_latents_and_ends_at_the_noise(shape, seed):
@@ -61,7 +67,7 @@ def test_the_loss_counts_free_tokens_only():
     latents, noise = pair((1, 2, 2, 2))
     levels = torch.full((1, 2, 2, 2), 0.5)
     levels[:, 0] = 0
-    velocity, source = noise - latents, Source(noise, torch.ones_like(levels))
+    velocity, source = noise - latents, begun_with(noise)
     assert flow_loss(velocity, latents, source, levels) == 0
     velocity[:, 0] += 100
     assert flow_loss(velocity, latents, source, levels) == 0
@@ -153,7 +159,7 @@ NONE = torch.tensor([-1])
 @pytest.mark.parametrize("steps", [1, 2, 7, 24])
 def test_the_true_velocity_leads_to_the_latents(steps):
     latents, noise = pair((1, 5, 2, 2))
-    found = denoise(constant(noise - latents), noise, TIMES, NONE, steps=steps)
+    found = denoise(constant(noise - latents), begun_with(noise), TIMES, NONE, steps=steps)
     torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)
 
 
@@ -165,7 +171,13 @@ def test_what_is_given_stays(seed, steps):
     wild, _ = pair((1, 5, 2, 2), seed=seed + 1)
     seen = []
     found = denoise(
-        constant(wild, seen), noise, TIMES, NONE, steps=steps, known=known, highest=(~mask).float()
+        constant(wild, seen),
+        begun_with(noise),
+        TIMES,
+        NONE,
+        steps=steps,
+        known=known,
+        highest=(~mask).float(),
     )
     held = expand_levels(mask.float(), known).bool().expand_as(known)
     assert torch.equal(found[held], known[held])
@@ -181,7 +193,9 @@ def test_what_begins_below_the_highest_level_changes_as_little(level):
     highest = torch.ones(1, 5, 1, 1)
     highest[:, 2] = level
     seen = []
-    found = denoise(constant(noise, seen), noise, TIMES, NONE, steps=6, known=known, highest=highest)
+    found = denoise(
+        constant(noise, seen), begun_with(noise), TIMES, NONE, steps=6, known=known, highest=highest
+    )
     torch.testing.assert_close(found[:, 2], (1 - level) * known[:, 2], rtol=1e-4, atol=1e-5)
     for _, levels, _ in seen:
         assert float(levels[0, 2]) == pytest.approx(min(level, float(levels[0, 0])))
@@ -194,8 +208,8 @@ def test_guidance_pushes_away_from_the_unlabelled():
         return torch.full_like(x, float(labels[0]) + 1)
 
     label = torch.tensor([1])
-    plain = denoise(prior, noise, TIMES, label, steps=3)
-    pushed = denoise(prior, noise, TIMES, label, steps=3, guidance=3.0)
+    plain = denoise(prior, begun_with(noise), TIMES, label, steps=3)
+    pushed = denoise(prior, begun_with(noise), TIMES, label, steps=3, guidance=3.0)
     torch.testing.assert_close(plain, noise - 2, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pushed, noise - 6, rtol=1e-4, atol=1e-4)
 
@@ -207,7 +221,7 @@ def test_sharpness_pushes_away_from_the_early_prior():
         return lambda x, levels, times, labels, content: torch.full_like(x, value)
 
     def found(**options):
-        return denoise(constant(2.0), noise, TIMES, torch.tensor([-1]), steps=3, **options)
+        return denoise(constant(2.0), begun_with(noise), TIMES, torch.tensor([-1]), steps=3, **options)
 
     torch.testing.assert_close(found(early=constant(1.5)), noise - 2, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found(early=constant(1.5), sharpness=2.0), noise - 3, rtol=1e-4, atol=1e-4)
@@ -223,10 +237,10 @@ def test_the_gradient_reaches_the_last_step_only():
         calls.append(torch.is_grad_enabled())
         return x * weight
 
-    found = denoise(prior, noise, TIMES, NONE, steps=4, gradient_in_last_step=True)
+    found = denoise(prior, begun_with(noise), TIMES, NONE, steps=4, gradient_in_last_step=True)
     assert calls == [False, False, False, True]
     assert found.requires_grad
-    assert not denoise(prior, noise, TIMES, NONE, steps=2).requires_grad
+    assert not denoise(prior, begun_with(noise), TIMES, NONE, steps=2).requires_grad
 
 
 def test_between_given_frames_the_source_is_the_line_with_little_noise():
@@ -235,7 +249,7 @@ def test_between_given_frames_the_source_is_the_line_with_little_noise():
     levels[:, [0, 2, 6, 13]] = 0  # 2, 4 and 7 frames from each other
     levels[:, 6, 1, 1] = 0.5  # there only, 2 and 13 are the next ones: too far apart
     times = torch.tensor([[0.0, 3.0, 4.0, *range(5, 16)]])
-    source, spread = source_of(noise, known, levels, times, torch.tensor([0.2, 0.4]))
+    source, _, spread, _ = source_of(noise, known, levels, times, torch.tensor([0.2, 0.0, 0.4]))
     assert sorted({round(each, 4) for each in spread.flatten().tolist()}) == [0.2, 1.0]
     assert [i for i in range(14) if spread[0, i, 0, 0] < 1] == [1, 3, 4, 5, *range(7, 13)]
     line = known[:, 0, :, :2, :2].lerp(known[:, 2, :, :2, :2], 0.75)
@@ -249,8 +263,8 @@ def test_what_is_told_of_a_content_begins_around_it():
     content = torch.randn(3, 3, 4, 4, generator=generator(7))
     levels, told = torch.ones(3, 5, 2, 2), torch.tensor([True, False, True])
     levels[2, 0] = 0  # something is given: that tells more than a content
-    spreads = torch.tensor([0.2, 0.4])
-    source, spread = source_of(noise, known, levels, TIMES.expand(3, -1), spreads, content, told)
+    spreads = torch.tensor([0.2, 0.0, 0.4])
+    source, _, spread, _ = source_of(noise, known, levels, TIMES.expand(3, -1), spreads, content, told)
     assert (spread[0] == 0.4).all()
     assert (spread[1:] == 1).all()
     torch.testing.assert_close(source[0], 0.84**0.5 * content[:1].expand(5, -1, -1, -1) + 0.4 * noise[0])
@@ -270,8 +284,44 @@ def test_models_of_older_versions_begin_with_noise():
 
 def test_the_true_velocity_leads_from_a_narrow_source_to_the_latents():
     latents, noise = pair((1, 5, 2, 2))
-    source = source_of(noise, latents, torch.ones(1, 5, 2, 2), TIMES, torch.tensor([0.2, 0.4]), latents[:, 0])
-    found = denoise(
-        constant((source.latents - latents) / 0.4), source.latents, TIMES, NONE, steps=3, spread=source.spread
+    source = source_of(
+        noise, latents, torch.ones(1, 5, 2, 2), TIMES, torch.tensor([0.2, 0.0, 0.4]), latents[:, 0]
     )
+    found = denoise(constant((source.latents - latents) / 0.4), source, TIMES, NONE, steps=3)
     torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)
+
+
+def test_between_given_frames_the_spread_is_wider_where_they_differ():
+    known, noise = pair((1, 5, 2, 2))
+    known[:, 4] = known[:, 0]
+    known[:, 4, :, :2, 2:] += 1.5
+    known[:, 4, :, 2:, :2] += 9.0
+    levels = torch.ones(1, 5, 2, 2)
+    levels[:, [0, 4]] = 0
+    source = source_of(noise, known, levels, TIMES, torch.tensor([0.3, 0.2, 1.0]))
+    assert (source.spread[:, [0, 4]] == 1).all()
+    expected = torch.tensor([[0.3, (0.3**2 + 0.3**2) ** 0.5], [1.0, 0.3]]).expand(3, 2, 2)
+    torch.testing.assert_close(source.spread[0, 1:4], expected)
+
+
+def test_between_given_frames_a_prior_is_shown_how_far_latents_are_from_the_line():
+    known, noise = pair((2, 5, 2, 2))
+    levels = torch.ones(2, 5, 2, 2)
+    levels[0, [0, 4]] = 0
+    source = source_of(noise, known, levels, TIMES.expand(2, -1), torch.tensor([0.2, 0.0, 0.4]), known[:, 0])
+    seen = source.seen(interpolate(known, source.latents, levels))
+    torch.testing.assert_close(seen[0, 1:4], noise[0, 1:4], rtol=1e-4, atol=1e-5)
+    assert torch.equal(seen[0, [0, 4]], known[0, [0, 4]]), "given ones as they are"
+    assert torch.equal(seen[1], source.latents[1]), "and those around a content"
+
+
+def test_a_prior_that_knows_the_way_leads_frames_between_given_ones_to_what_they_are():
+    known, noise = pair((1, 5, 2, 2))
+    highest = torch.ones(1, 5, 2, 2)
+    highest[:, [0, 4]] = 0
+    source = source_of(noise, known, highest, TIMES, torch.tensor([0.2, 0.3, 1.0]))
+    velocity = (source.latents - known) / expand_levels(source.spread, known)
+    blank = known * (highest == 0).float()[:, :, None, :1, :1]
+    start = source_of(noise, blank, highest, TIMES, torch.tensor([0.2, 0.3, 1.0]))
+    found = denoise(constant(velocity), start, TIMES, NONE, steps=3, known=blank, highest=highest)
+    torch.testing.assert_close(found, known, rtol=1e-4, atol=1e-5)

@@ -20,7 +20,7 @@ SIZES = {
 def made_by_a_new_prior(spread: float, spacing: int) -> tuple[Tensor, Tensor]:
     """In-betweens of three keyframes by a prior that predicts no velocity yet, and the line."""
     model = VideoModel(ModelConfig(**SIZES)).eval()
-    model.source_spread[0] = spread
+    model.source_spread[0] = spread  # alike wherever it is
     sampler = Sampler(model, Engine.start("cpu", "fp32", 1, 0), key_gap_seconds=spacing / 25)
     keys = torch.randn(1, 3, *model.latent_shape, generator=torch.Generator().manual_seed(1))
     frames = [Keyframe(keys[:, i, None], False) for i in range(3)]
@@ -52,4 +52,4 @@ def test_models_of_older_versions_begin_with_noise():
     made, line = made_by_a_new_prior(1.0, 3)
     away = (made - line)[:, [0, 1, 3, 4]]
     assert away.std() > 1
-    assert (VideoModel(ModelConfig(**SIZES)).source_spread == 1).all()
+    assert VideoModel(ModelConfig(**SIZES)).source_spread.tolist() == [1, 0, 1]

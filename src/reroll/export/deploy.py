@@ -3,13 +3,15 @@
 In: a model. Out: a folder with
 
     decoder.onnx        whitened latents `B T Z h w` → frames `B T 3 H W`, about [-1, 1]
-    motion_prior.onnx   latents, levels `B T h/2 w/2`, times `B T` (s), labels `B L+1` (shares of none and of each) and,
-                        with an Encoder, content `B Z h w` → velocity `B T Z h w`, in units of the spread
+    motion_prior.onnx   latents (between given frames: how far from their line, in units of the spread), levels
+                        `B T h/2 w/2`, times `B T` (s), labels `B L+1` (shares of none and of each) and, with an
+                        Encoder, content `B Z h w` → velocity `B T Z h w`, in units of the spread
     early_prior.onnx    the same as it was half-way through training, to be led away from (with an Encoder)
     contents.npy        what clips may show, `N Z h w`, of the footage's windows (with an Encoder)
     model.json          sizes, rate, step between keyframes, labels, noise levels, and the spread of what frames begin
-                        with: of those between given ones that are no more than `between_reach` apart, and of those
-                        that begin around a content; of all others it is 1
+                        with: between given ones that are no more than `between_reach` apart √(still² + moving²·c²), c
+                        being how far these are from each other (root mean square of 2 × 2 latents), and of those that
+                        begin around a content; of all others it is 1
 
 Batch and length are free. Every network is run by onnxruntime before it counts, and compared with PyTorch's.
 `examples/sample_onnx.py` samples from such a folder.
@@ -85,7 +87,8 @@ def _about(model: VideoModel, record: RunRecord) -> dict[str, Any]:
         "latent_shape": list(model.latent_shape), "patch": PATCH, "labels": list(record.model.labels),
         "fps": record.fps, "key_gap_seconds": record.key_gap_seconds, "window_frames": record.plan.window_frames,
         "level_logits": {"free": list(FREE_RANGE), "given": list(GIVEN_RANGE)},
-        "spread": dict(zip(("between", "content"), model.source_spread.tolist(), strict=True)), "between_reach": REACH,
+        "spread": dict(zip(("still", "moving", "content"), model.source_spread.tolist(), strict=True)),
+        "between_reach": REACH,
     }  # fmt: skip
 
 

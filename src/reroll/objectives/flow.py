@@ -42,10 +42,19 @@ def free_levels(latents: Tensor) -> Tensor:
 
 
 class Source(NamedTuple):
-    """What the flow leads to the latents from, `B T Z h w`, and its spread at each token, `B T h/2 w/2`."""
+    """What the flow leads to the latents from, and what it is around, `B T Z h w` (0: nothing is known); its spread at
+    each token and whether that is between given frames, `B T h/2 w/2`."""
 
     latents: Tensor
+    middle: Tensor
     spread: Tensor
+    between: Tensor
+
+    def seen(self, x: Tensor) -> Tensor:
+        """`x_level` as the MotionPrior is shown it: between given frames, how far it is from their line in units of the
+        spread. Else it would look for something small beside the line, and find it late."""
+        off = (x - self.middle) / expand_levels(self.spread, x)
+        return torch.where(expand_levels(self.between, x), off, x)
 
 
 def source_of(
@@ -59,23 +68,23 @@ def source_of(
 ) -> Source:
     """Noise `B T Z h w`, but with spread s where more is known: √(1 - s²) · that + s · noise.
 
-    Between two given frames of `known` (level 0) that is the line from one to the other, with the first `spread`; where
-    nothing is given, of windows that are `told` (`B`; None: all), it is their `content` (`B Z h w`), with the second
-    (data-dependent couplings, Albergo et al. 2024, "Stochastic interpolants with data-dependent couplings"). What a
-    prior does not know comes out as noise of its own in each frame, as wide as its source: made from noise alone,
-    frames tremble.
+    Between two given frames of `known` (level 0) that is the line from one to the other, with the first `spread` and
+    the second for each unit that they differ by there; where nothing is given, of windows that are `told` (`B`; None:
+    all), it is their `content` (`B Z h w`), with the third (data-dependent couplings, Albergo et al. 2024, "Stochastic
+    interpolants with data-dependent couplings"). What a prior does not know comes out as noise of its own in each
+    frame, as wide as its source: made from noise alone, frames tremble.
     """
-    near = surroundings(levels, times)
-    between, around = spread.unbind()
-    wide = torch.where(near.between, between, 1.0)
-    middle = near.blend(to_tokens(known))
+    near, tokens = surroundings(levels, times), to_tokens(known)
+    still, moving, around = spread.unbind()
+    wide = torch.where(near.between, torch.hypot(still, moving * near.change(tokens)).clamp(max=1.0), 1.0)
+    middle = near.blend(tokens)
     if content is not None:
         about = near.nothing if told is None else near.nothing & told[:, None, None, None]
         wide = torch.where(about, around, wide)
         shown = to_tokens(content[:, None]).expand_as(middle)
         middle = torch.where(about[..., None], shown, middle)
-    line = from_tokens(middle * (1 - wide.square()).sqrt()[..., None])
-    return Source(line + expand_levels(wide, noise) * noise, wide)
+    middle = from_tokens(middle * (1 - wide.square()).sqrt()[..., None])
+    return Source(middle + expand_levels(wide, noise) * noise, middle, wide, near.between)
 
 
 def interpolate(latents: Tensor, source: Tensor, levels: Tensor) -> Tensor:
@@ -229,7 +238,7 @@ def without_labels(labels: Tensor) -> Tensor:
 
 def denoise(
     prior: MotionPrior,
-    source: Tensor,
+    source: Source,
     times: Tensor,
     labels: Tensor,
     *,
@@ -241,24 +250,23 @@ def denoise(
     logits: tuple[float, float] = FREE_RANGE,
     early: MotionPrior | None = None,
     sharpness: float = 0.0,
-    spread: Tensor | None = None,
     gradient_in_last_step: bool = False,
 ) -> Tensor:
-    """The source `B T Z h w` → latents, by Euler steps from level 1 to 0.
+    """The source → latents `B T Z h w`, by Euler steps from level 1 to 0.
 
     `highest` (`B T h/2 w/2`) is the noise level at which a token begins, on the way from `known` (`B T Z h w`) to
     the source: 1 is free, 0 is given, one between is changed as little as the level is low (SDEdit, Meng et al. 2022).
-    `spread` (`B T h/2 w/2`) is the source's (None: 1). `content` (`B Z h w`) is what the windows show. With `guidance`
-    above 1 the velocity is pushed away from that of neither label nor content (classifier-free guidance, Ho & Salimans
-    2022), with `sharpness` above 0 away from that of the `early` prior. `known` and `highest` go together.
+    `content` (`B Z h w`) is what the windows show. With `guidance` above 1 the velocity is pushed away from that of
+    neither label nor content (classifier-free guidance, Ho & Salimans 2022), with `sharpness` above 0 away from that of
+    the `early` prior. `known` and `highest` go together.
     """
     top = 1.0
     if highest is None or known is None:
-        known = source
-        highest = free_levels(source)
+        known = source.latents
+        highest = free_levels(known)
     else:
         top = float(highest.max())
-    x = interpolate(known, source, highest)
+    x = interpolate(known, source.latents, highest)
     levels = schedule(steps, logits).tolist()
     for i, (now, after) in enumerate(pairwise(levels)):
         if after >= top:
@@ -267,7 +275,6 @@ def denoise(
             torch.clear_autocast_cache()  # weights cast while gradients were off would get none
         here, there = highest.clamp(max=now), highest.clamp(max=after)
         with torch.set_grad_enabled(gradient_in_last_step and i == steps - 1):
-            velocity = guided(prior, x, here, times, labels, guidance, content, early, sharpness)
-            change = there - here if spread is None else (there - here) * spread
-            x = x + expand_levels(change, x) * velocity
+            velocity = guided(prior, source.seen(x), here, times, labels, guidance, content, early, sharpness)
+            x = x + expand_levels((there - here) * source.spread, x) * velocity
     return x

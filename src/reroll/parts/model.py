@@ -24,7 +24,7 @@ CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
 
-OLDER = {"source_spread": torch.ones(2)}
+OLDER = {"source_spread": torch.tensor([1.0, 0.0, 1.0])}
 """What models of older versions do not have, and what it would be in them: their flow begins with noise everywhere."""
 
 GOLDEN = 10610209857723, 17167680177565
@@ -145,7 +145,8 @@ class VideoModel(nn.Module):
     latent_mean: Tensor
     latent_scale: Tensor
     source_spread: Tensor
-    """Of the flow's source, between given frames and around a content (`objectives/flow.py`): 2."""
+    """Of the flow's source (`objectives/flow.py`): between given frames that are alike, for each unit of change from
+    one to the other, and around a content: 3."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -66,11 +66,20 @@ class Surroundings(NamedTuple):
     def blend(self, tokens: Tensor) -> Tensor:
         """Those tokens, of `B T h w C`, blended by time; zero where nothing is given."""
 
-        def of(frame: Tensor) -> Tensor:
-            return tokens.gather(1, frame[..., None].expand(tokens.shape))
-
-        blended = of(self.first).lerp(of(self.last), self.share[..., None].to(tokens.dtype))
+        first, last = self._given(tokens)
+        blended = first.lerp(last, self.share[..., None].to(tokens.dtype))
         return blended.masked_fill(self.nothing[..., None], 0)
+
+    def change(self, tokens: Tensor) -> Tensor:
+        """How far those tokens, of `B T h w C`, are from each other: `B T h w`, root mean square."""
+        first, last = self._given(tokens)
+        return (last - first).square().mean(-1).sqrt()
+
+    def _given(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        first, last = (
+            tokens.gather(1, frame[..., None].expand(tokens.shape)) for frame in (self.first, self.last)
+        )
+        return first, last
 
 
 def surroundings(levels: Tensor, times: Tensor) -> Surroundings:

@@ -154,7 +154,7 @@ def prior_loss(context: Context) -> Tensor:
     )
     with context.autocast():
         predicted = model.motion_prior(
-            interpolate(clean, source.latents, levels), levels, windows.times, labels,
+            source.seen(interpolate(clean, source.latents, levels)), levels, windows.times, labels,
             contents.shown * all_free[:, None, None, None],
         )  # fmt: skip
     return flow_loss(predicted, clean, source, levels)

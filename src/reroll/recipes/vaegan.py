@@ -106,8 +106,8 @@ def finish_step(context: Context) -> dict[str, float]:
     )
     with context.autocast():
         sampled = denoise(
-            model.motion_prior, source.latents, anchor.times, anchor.labels, steps=steps, spread=source.spread,
-            content=contents.shown, gradient_in_last_step=True,
+            model.motion_prior, source, anchor.times, anchor.labels, steps=steps, content=contents.shown,
+            gradient_in_last_step=True,
         )  # fmt: skip
         start = int(torch.randint(sampled.shape[1] - FINISH_FRAMES + 1, (1,), generator=context.generator))
         stretch = slice(start, start + FINISH_FRAMES)

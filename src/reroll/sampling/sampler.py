@@ -299,9 +299,8 @@ class Sampler(Coder):
         source = source_of(noise, known, levels, seconds, self.model.source_spread, content)
         with self.engine.autocast():
             return denoise(
-                self.model.motion_prior, source.latents, seconds,
-                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, spread=source.spread,
-                known=known, highest=levels,
+                self.model.motion_prior, source, seconds,
+                self.heard(settings.labels.at(0.0)).expand(len(known), -1), steps=steps, known=known, highest=levels,
                 guidance=settings.guidance, content=content, early=self.model.early_prior,
                 sharpness=settings.sharpness,
                 logits=FREE_RANGE if bool((highest == 1).all()) else GIVEN_RANGE,

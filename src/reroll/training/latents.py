@@ -5,6 +5,8 @@ In: windows over the spans that are trained on; held-out frames are neither enco
 means `N Z h w`, their statistics, and a cache of them whitened, which a drawn window is looked up in.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from reroll.footage import Windows
 from reroll.footage.dataset import Draw
 from reroll.parts.model import CONTENT_NOISE, CONTENT_WINDOWS, VideoModel
+from reroll.parts.motion_prior import to_tokens
 from reroll.training.engine import Engine
 
 CACHE_BYTES = 512 << 20
@@ -150,19 +153,34 @@ def measure_spread(
     strides: tuple[int, ...], stopped: Callable[[], bool] = never,
 ) -> None:  # fmt: skip
     """Set how far the footage's latents are from what the flow begins around (`source_of`), `measure_content` being
-    done: between keyframes from the line, and in windows of keyframes from their content."""
+    done: between keyframes from the line, for what changes from one to the other, and in windows of keyframes from
+    their content."""
     assert model.content is not None
     gap = max(2, round(max(strides) / min(strides)))
     drawn = windows.draw(1, batch=SPREAD_WINDOWS, frames=gap + 1, strides=[min(strides)])
     fine = _whitened(engine, model, windows, cache, drawn, stopped)
     shares = torch.linspace(0, 1, gap + 1)[1:-1, None, None, None]
-    between = (fine[:, :1].lerp(fine[:, -1:], shares) - fine[:, 1:-1]).square().mean().sqrt()
+    apart = to_tokens(fine[:, :1].lerp(fine[:, -1:], shares) - fine[:, 1:-1]).square().mean(-1)
+    change = to_tokens(fine[:, -1:] - fine[:, :1]).square().mean(-1).expand_as(apart)
     drawn = windows.draw(2, batch=SPREAD_WINDOWS, frames=frames, strides=[max(strides)])
     keys = _whitened(engine, model, windows, cache, drawn, stopped).to(engine.device)
     codes = model.content.encode(keys)
     noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes.device)
     around = (keys - model.content(codes + CONTENT_NOISE * noise)[:, None]).square().mean().sqrt()
-    model.source_spread.copy_(torch.stack([between, around.cpu()]).clamp(LEAST_SPREAD, 1.0))
+    spread = [*likeliest_spread(apart, change), float(around.clamp(LEAST_SPREAD, 1.0))]
+    model.source_spread.copy_(torch.tensor(spread))
+
+
+def likeliest_spread(apart: Tensor, change: Tensor) -> tuple[float, float]:
+    """s and m for which `apart`, squared distances of any shape, are likeliest drawn with variances s² + m²·`change`:
+    s is from `LEAST_SPREAD` to 1, m from 0 to 1."""
+    still, moving = torch.logspace(math.log10(LEAST_SPREAD), 0, 25), torch.linspace(0, 1, 26)
+    unlikely = [
+        (float((variance.log() + apart / variance).mean()), float(s), float(m))
+        for s, m in itertools.product(still, moving)
+        for variance in [s.square() + m.square() * change]
+    ]
+    return min(unlikely)[1:]
 
 
 def _whitened(
