@@ -97,7 +97,7 @@ class SampleOptions:
     denoise_steps: int = 24
     temperature: float = 1.0
     guidance: float = 1.0
-    sharpness: float = 0.5
+    sharpness: float = 1.0
     size: str | None = None
     tile: str | None = None
 
