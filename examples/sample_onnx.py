@@ -22,12 +22,11 @@ def between_spread(change: np.ndarray, frames: int) -> np.ndarray:
     """How much noise there is between frames so far apart, for how much their blocks differ: `B 1 1 h w`."""
     batch, _, channels, rows, columns = change.shape
     blocks = change.reshape(batch, 1, channels, rows // 2, 2, columns // 2, 2)
-    squared = np.square(blocks).mean((2, 4, 6), keepdims=True)
-    wide = np.sqrt(about["spread"]["still"] ** 2 + about["spread"]["moving"] ** 2 * squared).clip(max=1.0)
-    wide = wide if frames <= about["between_reach"] else np.ones_like(wide)
-    return np.broadcast_to(wide, (*squared.shape[:4], 2, squared.shape[5], 2)).reshape(
-        batch, 1, 1, rows, columns
-    )
+    still, moving = (about["spread"][name] for name in ("still", "moving"))
+    wide = np.sqrt(still**2 + moving**2 * np.square(blocks).mean((2, 4, 6))).clip(max=1.0)
+    if frames > about["between_reach"]:
+        wide = np.ones_like(wide)
+    return wide.repeat(2, -2).repeat(2, -1)[:, :, None]
 
 
 def denoise(known: np.ndarray, free: np.ndarray, step: float, kind: str, content: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ positions, Su et al. 2021, whose time axis is seconds and not indices). It predi
 (Liu et al. 2023), `source - latents`, in units of the source's spread (`objectives/flow.py`). With an Encoder
 (`content`) every frame is shown what windows contain, and what is given in them (`Surroundings.blend`).
 
-In: latents `B T Z h w` (h and w even), levels `B T h/2 w/2` in [0, 1], times `B T` in seconds, labels `B` (-1: none),
-or shares of no label and of each: `B L+1`.
+In: latents `B T Z h w` (h and w even; between given frames as `Source.seen` shows them), levels `B T h/2 w/2` in
+[0, 1], times `B T` in seconds, labels `B` (-1: none), or shares of no label and of each: `B L+1`.
 Out: velocity `B T Z h w`.
 """
 

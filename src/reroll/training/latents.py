@@ -174,13 +174,13 @@ def measure_spread(
 def likeliest_spread(apart: Tensor, change: Tensor) -> tuple[float, float]:
     """s and m for which `apart`, squared distances of any shape, are likeliest drawn with variances s² + m²·`change`:
     s is from `LEAST_SPREAD` to 1, m from 0 to 1."""
+
+    def unlikeliness(pair: tuple[float, float]) -> float:
+        variance = pair[0] ** 2 + pair[1] ** 2 * change
+        return float((variance.log() + apart / variance).mean())
+
     still, moving = torch.logspace(math.log10(LEAST_SPREAD), 0, 25), torch.linspace(0, 1, 26)
-    unlikely = [
-        (float((variance.log() + apart / variance).mean()), float(s), float(m))
-        for s, m in itertools.product(still, moving)
-        for variance in [s.square() + m.square() * change]
-    ]
-    return min(unlikely)[1:]
+    return min(itertools.product(still.tolist(), moving.tolist()), key=unlikeliness)
 
 
 def _whitened(
