@@ -25,9 +25,10 @@ def reconstruction_loss(decoded: Tensor, frames: Tensor) -> Tensor:
     """Mean absolute error of frames `B T 3 H W`, of the change between neighbouring frames, and of edges: the change
     between neighbouring pixels.
 
-    The second is what keeps motion from being averaged, a flickering or frozen detail costs nothing extra in the
-    first, and weighs most: it is nearest to the judge's frame differences, and costs the first nothing; the third keeps fine detail, which is a small part of the first. All are counted for more where the footage
-    moves: a still background is right long before a hand is (measured: docs/log.md).
+    The second is what keeps motion from being averaged: a flickering or frozen detail costs nothing extra in the first.
+    The third keeps fine detail, which is a small part of the first. All are counted for more where the footage moves: a
+    still background is right long before a hand is. The weights were measured (docs/log.md): so much of the second
+    makes the first smaller, too.
     """
     error, weight = decoded - frames, moving_weight(frames)
     loss = (error.abs() * weight).mean() + EDGE_WEIGHT * (
