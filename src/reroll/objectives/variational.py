@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHANGE_WEIGHT, EDGE_WEIGHT = 2.0, 1.5
+CHANGE_WEIGHT, EDGE_WEIGHT = 0.5, 1.5
 MOVING_WEIGHT, MOVING_MOST = 0.5, 8.0
 """Share of the loss that is counted by how much a place moves, and what a place can weigh of it at most."""
 CELL = 8
@@ -27,8 +27,8 @@ def reconstruction_loss(decoded: Tensor, frames: Tensor) -> Tensor:
 
     The second is what keeps motion from being averaged: a flickering or frozen detail costs nothing extra in the first.
     The third keeps fine detail, which is a small part of the first. All are counted for more where the footage moves: a
-    still background is right long before a hand is. The weights were measured (docs/log.md): so much of the second
-    makes the first smaller, too.
+    still background is right long before a hand is. With more of the second the first gets smaller, too, but what a prior
+    gets wrong is then seen more (docs/log.md).
     """
     error, weight = decoded - frames, moving_weight(frames)
     loss = (error.abs() * weight).mean() + EDGE_WEIGHT * (
