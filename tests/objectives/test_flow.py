@@ -17,7 +17,7 @@ from reroll.objectives.flow import (
     schedule,
     source_of,
 )
-from reroll.parts.model import OLDER
+from reroll.parts.model import OLDER_SPREAD
 from reroll.parts.motion_prior import PATCH
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 4), st.integers(1, 5))
@@ -277,7 +277,7 @@ def test_models_of_older_versions_begin_with_noise():
     known, noise = pair((2, 5, 2, 2))
     levels = torch.ones(2, 5, 2, 2)
     levels[0, ::2] = 0
-    source = source_of(noise, known, levels, TIMES.expand(2, -1), OLDER["source_spread"], known[:, 0])
+    source = source_of(noise, known, levels, TIMES.expand(2, -1), OLDER_SPREAD, known[:, 0])
     assert torch.equal(source.latents, noise)
     assert (source.spread == 1).all()
 

@@ -376,3 +376,17 @@ def test_what_is_given_reaches_every_frame_at_once():
     other[:, 0] += 1
     before, after = (prior(x, levels, times, labels) for x in (latents, other))
     assert (before != after).flatten(2).any(2).all()
+
+
+def test_only_what_is_between_given_frames_is_told_so():
+    """Without a single block: what is made there is in units of its own, and noise alone does not show which."""
+    prior = awake(MotionPrior(6, 32, 0, 2, content=True), size=0.2)
+    latents, levels = torch.randn(1, 5, 6, 4, 4), torch.ones(1, 5, 2, 2)
+    levels[:, 0] = levels[:, 3, 0] = 0  # the last frame goes on, and so does a lower row
+    times, labels = torch.arange(5.0)[None] / 25, torch.tensor([-1])
+    told = prior(latents, levels, times, labels)
+    prior.between.zero_()
+    changed = (prior(latents, levels, times, labels) != told).any(2)[0]
+    expected = torch.zeros(5, 4, 4, dtype=torch.bool)
+    expected[1:3, :PATCH] = True
+    assert torch.equal(changed, expected)

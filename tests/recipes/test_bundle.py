@@ -128,9 +128,11 @@ def test_tensors_that_are_missing_of_another_shape_or_not_finite_are_one_line(bu
 
 
 def test_a_model_of_an_older_version_is_what_it_was(bundles, tmp_path):
-    """Bundles that were packed before models knew of a source's spread."""
+    """Bundles that were packed before models knew of a source's spread, and priors what is between given frames."""
     tensors = load_file(bundles("vae"))
     assert (tensors.pop("source_spread") < 1).any()
+    assert tensors.pop("motion_prior.between").any()
+    assert tensors.pop("early_prior.between").any()
     older = reroll.load(rewritten(bundles("vae"), tmp_path / "older.safetensors", tensors=tensors))
     assert older.sampler.model.source_spread.tolist() == [1, 0, 1]
     assert older.sample(0.2, denoise_steps=1).frames.shape[0] == round(0.2 * FPS)

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from reroll.errors import CheckpointError, one_line
 from reroll.export.media import atomic_path
-from reroll.parts.model import OLDER, VideoModel
+from reroll.parts.model import VideoModel, older
 from reroll.training.run import FORMAT, RunRecord, load_model, read_record, weights_sha256
 
 ENDING = ".safetensors"
@@ -78,13 +78,14 @@ def read_bundle(path: Path) -> tuple[RunRecord, VideoModel, int]:
             content = _content(path, file.metadata())
             record = RunRecord.model_validate(content.get("record"))
             expected = _expected(path, record)
-            if not set(expected) - set(OLDER) <= set(file.keys()) <= set(expected):
+            without = older(expected)
+            if not set(expected) - set(without) <= set(file.keys()) <= set(expected):
                 raise CheckpointError(f"{path}: its tensors are not those of the model it says it is.")
             for name in file.keys():  # noqa: SIM118 (it is no mapping)
                 there, value = file.get_slice(name), expected[name]
                 if there.get_shape() != list(value.shape) or there.get_dtype() != DTYPES.get(value.dtype):
                     raise CheckpointError(f"{path}: {name} has not the shape of the model it says it is.")
-            tensors = OLDER | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = without | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file.") from None
     except ValidationError as error:

@@ -25,10 +25,9 @@ def reconstruction_loss(decoded: Tensor, frames: Tensor) -> Tensor:
     """Mean absolute error of frames `B T 3 H W`, of the change between neighbouring frames, and of edges: the change
     between neighbouring pixels.
 
-    The second is what keeps motion from being averaged: a flickering or frozen detail costs nothing extra in the first.
-    The third keeps fine detail, which is a small part of the first. All are counted for more where the footage moves: a
-    still background is right long before a hand is. With more of the second the first gets smaller, too, but what a prior
-    gets wrong is then seen more (docs/log.md).
+    The second is what keeps motion from being averaged, a flickering or frozen detail costs nothing extra in the
+    first; the third keeps fine detail, which is a small part of the first. All are counted for more where the footage
+    moves: a still background is right long before a hand is (measured: docs/log.md).
     """
     error, weight = decoded - frames, moving_weight(frames)
     loss = (error.abs() * weight).mean() + EDGE_WEIGHT * (

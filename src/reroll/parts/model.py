@@ -7,7 +7,7 @@ whitened: mean 0 and variance 1 per channel over the footage.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +24,15 @@ CONTENT_NOISE = 0.15
 """Width of the kernel around a training window's code, in standard deviations of the first component."""
 
 
-OLDER = {"source_spread": torch.tensor([1.0, 0.0, 1.0])}
-"""What models of older versions do not have, and what it would be in them: their flow begins with noise everywhere."""
+OLDER_SPREAD = torch.tensor([1.0, 0.0, 1.0])
+
+
+def older(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a model's `state`, what models of older versions do not have, as it would be in them: their flow begins with
+    noise everywhere, and their MotionPrior is not told what lies between given frames."""
+    told = {name: torch.zeros(value.shape) for name, value in state.items() if name.endswith("prior.between")}
+    return {"source_spread": OLDER_SPREAD} | told
+
 
 GOLDEN = 10610209857723, 17167680177565
 """Two Fibonacci numbers in a row: the golden ratio as a fraction, since a float has too few digits for large seeds."""
@@ -165,7 +172,7 @@ class VideoModel(nn.Module):
         self.early_prior = copy.deepcopy(self.motion_prior).requires_grad_(False) if config.encoder else None
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_scale", torch.ones(channels))
-        self.register_buffer("source_spread", OLDER["source_spread"].clone())
+        self.register_buffer("source_spread", OLDER_SPREAD.clone())
         self.content = Content(self.latent_shape) if config.encoder else None
 
     @property

@@ -4,7 +4,8 @@ A transformer over space-time tokens (2 × 2 latents of one frame each). Every t
 (diffusion forcing, Chen et al. 2024): 0 is given, 1 is pure noise; every frame its own time in seconds (rotary
 positions, Su et al. 2021, whose time axis is seconds and not indices). It predicts the velocity of rectified flow
 (Liu et al. 2023), `source - latents`, in units of the source's spread (`objectives/flow.py`). With an Encoder
-(`content`) every frame is shown what windows contain, and what is given in them (`Surroundings.blend`).
+(`content`) every frame is shown what windows contain, what is given in them (`Surroundings.blend`), and where it lies
+between two that are.
 
 In: latents `B T Z h w` (h and w even; between given frames as `Source.seen` shows them), levels `B T h/2 w/2` in
 [0, 1], times `B T` in seconds, labels `B` (-1: none), or shares of no label and of each: `B L+1`.
@@ -171,6 +172,11 @@ class Block(nn.Module):
 class MotionPrior(nn.Module):
     """Velocity of the latents at given noise levels and times. See the module's text for shapes."""
 
+    between: Tensor
+    """Added to tokens that lie between given ones: what is shown there is in other units (`Source.seen`), and while it
+    is all noise nothing else tells so. A prior that is not told takes one for the other at times, and adds its spread
+    times the whole picture to the line (docs/log.md). Fixed, so that what was trained without it (zero) can go on."""
+
     def __init__(
         self,
         latent_channels: int,
@@ -187,6 +193,7 @@ class MotionPrior(nn.Module):
         if content:
             self.content = nn.Linear(latent_channels * PATCH**2, width, bias=False)
             self.given = nn.Linear(latent_channels * PATCH**2, width, bias=False)
+            self.register_buffer("between", torch.randn(width) / 2)
         self.enter = nn.Linear(latent_channels * PATCH**2, width)
         self.place = nn.Linear(4 * 6, width, bias=False)
         self.token_level = nn.Linear(32, width, bias=False)
@@ -210,7 +217,9 @@ class MotionPrior(nn.Module):
         tokens = to_tokens(latents)
         x = self.enter(tokens.flatten(1, 3)) + self._places(rows, columns, times)
         if self.given is not None:
-            x = x + self.given(surroundings(levels, times).blend(tokens).flatten(1, 3))
+            near = surroundings(levels, times)
+            x = x + self.given(near.blend(tokens).flatten(1, 3))
+            x = x + near.between.flatten(1)[..., None].to(x.dtype) * self.between
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
         heard = labels @ self.label.weight if labels.is_floating_point() else self.label(labels + 1)
         x = x + heard[:, None]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reroll.config import Frozen, ModelConfig, Plan, TrainingConfig
 from reroll.errors import CheckpointError
 from reroll.export.media import atomic_path
-from reroll.parts.model import OLDER, VideoModel
+from reroll.parts.model import VideoModel, older
 from reroll.recipes import RECIPES
 from reroll.training import checkpoint
 
@@ -122,7 +122,8 @@ def _require_samples(run: Path, record: RunRecord, step: int) -> None:
 
 def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: str | None = None) -> None:
     """Load weights, but for those whose names begin with `but`. CheckpointError names the tensor that does not fit."""
-    expected, tensors = module.state_dict(), OLDER | tensors
+    expected = module.state_dict()
+    tensors = older(expected) | tensors
     for name, value in expected.items():
         if but is not None and name.startswith(but):
             continue
@@ -138,9 +139,10 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: s
 def weights_sha256(model: nn.Module) -> str:
     """Of a model's weights and statistics, their names and shapes; of what models of older versions do not have only
     where it is not what it would be in them, so that theirs stays what it was."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if name in OLDER and torch.equal(value.cpu(), OLDER[name]):
+    digest, state = hashlib.sha256(), model.state_dict()
+    without = older(state)
+    for name, value in sorted(state.items()):
+        if name in without and torch.equal(value.cpu(), without[name]):
             continue
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
