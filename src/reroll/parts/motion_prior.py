@@ -219,7 +219,7 @@ class MotionPrior(nn.Module):
         if self.given is not None:
             near = surroundings(levels, times)
             x = x + self.given(near.blend(tokens).flatten(1, 3))
-            x = x + near.between.flatten(1)[..., None].to(x.dtype) * self.between
+            x = x + near.between.flatten(1)[..., None] * self.between
         x = x + self.token_level(fourier(levels.flatten(1), 16, 4.0, 0.05))
         heard = labels @ self.label.weight if labels.is_floating_point() else self.label(labels + 1)
         x = x + heard[:, None]
