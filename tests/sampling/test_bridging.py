@@ -25,9 +25,10 @@ def test_the_following_window_is_entered_where_it_is_most_like():
 
 def test_a_long_way_takes_more_keyframes():
     window = torch.arange(16.0)[:, None, None, None].expand(-1, 4, 4, 4)
-    near, far = window[None] + 10.0, window[None] + 20.0
+    near, far, farther = window[None] + 10.0, window[None] + 20.0, window[None] + 25.0
     assert join(window, near, 0, 8, 4).between == LEAST_BRIDGING
-    assert join(window, far, 0, 8, 4).between == MOST_BRIDGING
+    assert join(window, far, 0, 8, 4).between == 5, "six steps at the windows' own pace"
+    assert join(window, farther, 0, 8, 4).between == MOST_BRIDGING
     assert join(window, window[None] + 100.0, 0, 8, 4) is None
 
 

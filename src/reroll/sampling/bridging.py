@@ -16,7 +16,8 @@ from torch import Tensor
 LEAST_BRIDGING, MOST_BRIDGING = 1, 8
 """How many keyframes bridge two windows at least and at most."""
 BRIDGING_PACE = 1.5
-"""Steps of a bridge for each that its way is long at the windows' own pace."""
+"""Steps that a loop's bridge should have for each that its way is long at the pace of the rest; with fewer it hurries.
+Between windows it has one for each: what lingers there moves less than the footage."""
 MOVING = 10.0
 """How many steps longer a loop's bridge may be if its keyframes then move a step more at each."""
 FARTHEST = 2.0
@@ -87,7 +88,7 @@ def join(
 
 def _bridging(steps: Tensor) -> Tensor:
     """How many keyframes bridge a way of so many steps."""
-    return (BRIDGING_PACE * steps - 1).round().clamp(LEAST_BRIDGING, MOST_BRIDGING)
+    return (steps - 1).round().clamp(LEAST_BRIDGING, MOST_BRIDGING)
 
 
 def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:
