@@ -5,7 +5,6 @@ import os
 import runpy
 import sys
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty
@@ -144,10 +143,11 @@ class AttentiveChannel(AsyncZMQSocketChannel):
         end = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
-            with suppress(Empty):
+            try:
                 return await super().get_msg(min(0.5, left))
-            if not left:
-                raise Empty
+            except Empty:
+                if not left:
+                    raise
 
 
 class AttentiveClient(AsyncKernelClient):

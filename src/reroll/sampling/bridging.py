@@ -15,9 +15,8 @@ from torch import Tensor
 
 LEAST_BRIDGING, MOST_BRIDGING = 1, 8
 """How many keyframes bridge two windows at least and at most."""
-BRIDGING_PACE = 1.5
-"""Steps that a loop's bridge should have for each that its way is long at the pace of the rest; with fewer it hurries.
-Between windows it has one for each: what lingers there moves less than the footage."""
+UNHURRIED = 1.5
+"""Steps that a loop's bridge should have for each that its way is long at its clip's pace; with fewer it hurries."""
 MOVING = 10.0
 """How many steps longer a loop's bridge may be if its keyframes then move a step more at each."""
 FARTHEST = 2.0
@@ -87,7 +86,8 @@ def join(
 
 
 def _bridging(steps: Tensor) -> Tensor:
-    """How many keyframes bridge a way of so many steps."""
+    """How many keyframes bridge a way of so many steps between windows, at the pace of these: what lingers there moves
+    less than the footage."""
     return (steps - 1).round().clamp(LEAST_BRIDGING, MOST_BRIDGING)
 
 
@@ -106,7 +106,7 @@ def closing(clip: Sequence[Keyframe], count: int) -> tuple[int, int]:
             last = start + count - between - 1
             apart, turn = flat[last] - flat[start], change[last - 1] - change[start]
             way = float(torch.hypot(apart.norm(), turn.norm())) / pace
-            hurry = max(1.0, BRIDGING_PACE * way / (between + 1))
+            hurry = max(1.0, UNHURRIED * way / (between + 1))
             moved = float(steps[start:last].sum()) / pace / count
             on_a_bridge = clip[start].bridging or clip[last].bridging
             ways.append((on_a_bridge, way * hurry - MOVING * moved, between, start))
