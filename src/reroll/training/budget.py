@@ -15,6 +15,7 @@ from reroll.errors import UsageError
 from reroll.footage import Span, Store, Windows
 from reroll.footage.inspect import Inspection
 from reroll.footage.store import PICTURE_SECONDS, frame_size
+from reroll.parts.noise import PACES
 from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
@@ -142,6 +143,7 @@ def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
     """The preset with what the footage decides."""
     return ModelConfig(
         height=store.height, width=store.width, encoder=recipe.has_encoder, labels=tuple(store.labels),
+        noise_paces=None if recipe.has_encoder else PACES,
         **PRESETS[model],  # type: ignore[arg-type]
     )  # fmt: skip
 
