@@ -5,12 +5,14 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reroll.parts.noise import PACES, motion_noise
+from reroll.parts.noise import motion_noise
+
+PACES = 12.0, 0.35
 
 
 def noise(times, shape=(9, 4, 6), seed=0, period=None, paces=PACES):
     generator = torch.Generator().manual_seed(seed)
-    return motion_noise(torch.as_tensor(times, dtype=torch.float64), shape, generator, period, paces)
+    return motion_noise(torch.as_tensor(times, dtype=torch.float64), shape, generator, paces, period)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])

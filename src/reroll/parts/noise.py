@@ -23,8 +23,6 @@ from torch import Generator, Tensor
 WAVES = 4
 GLOBAL_PAIRS = 0.4
 """Share of the pairs that are the same at every place."""
-PACES = 12.0, 0.35
-"""Seconds of the slowest and of the fastest wave."""
 OLDER_PACES = 6.0, 0.35
 
 
@@ -32,8 +30,8 @@ def motion_noise(
     times: Tensor,
     shape: tuple[int, int, int],
     generator: Generator,
+    paces: tuple[float, float] | None,
     period: float | None = None,
-    paces: tuple[float, float] | None = PACES,
 ) -> Tensor:
     """Noise `T Z h w` (variance 1) at `times` (`T`, seconds) of one clip; drawn on the CPU.
 

@@ -152,7 +152,7 @@ def generate(context: Context, like: Footage) -> Tensor:
     model = context.networks.model
     paces = model.config.noise_paces
     noise = torch.stack(
-        [motion_noise(t, model.latent_shape, context.generator, paces=paces) for t in like.times.cpu()]
+        [motion_noise(t, model.latent_shape, context.generator, paces) for t in like.times.cpu()]
     )
     with context.autocast():
         return one_step(model, context.to_device(noise), like.labels)

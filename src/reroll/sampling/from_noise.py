@@ -30,7 +30,7 @@ def noise_at(settings: SampleSettings, times: Tensor, coder: Coder, period: floa
     that it stays as large."""
     seeds = settings.through or (settings.seed,)
     paces = coder.model.config.noise_paces
-    noises = [motion_noise(times, coder.latent_shape, generator_of(seed), period, paces) for seed in seeds]
+    noises = [motion_noise(times, coder.latent_shape, generator_of(seed), paces, period) for seed in seeds]
     if len(seeds) == 1:
         return noises[0]
     mixed = []

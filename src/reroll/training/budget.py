@@ -15,11 +15,11 @@ from reroll.errors import UsageError
 from reroll.footage import Span, Store, Windows
 from reroll.footage.inspect import Inspection
 from reroll.footage.store import PICTURE_SECONDS, frame_size
-from reroll.parts.noise import PACES
 from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
 from reroll.training.footprint import fits, require_memory
+from reroll.training.paces import noise_paces
 from reroll.training.trainer import Trainer
 
 WINDOW_FRAMES = 16
@@ -143,7 +143,7 @@ def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
     """The preset with what the footage decides."""
     return ModelConfig(
         height=store.height, width=store.width, encoder=recipe.has_encoder, labels=tuple(store.labels),
-        noise_paces=None if recipe.has_encoder else PACES,
+        noise_paces=None if recipe.has_encoder else noise_paces(store),
         **PRESETS[model],  # type: ignore[arg-type]
     )  # fmt: skip
 
