@@ -176,8 +176,8 @@ def undecoded(context: Context) -> Compared:
     """Windows of which only the latents are compared."""
     real = context.windows(UNDECODED, FRAMES, MULTIPLES)
     labels = vae.drop_labels(context, real.labels)
-    with torch.no_grad():
-        seen = see(context, real.data)
+    with torch.no_grad():  # as many at a time as are decoded, so that large frames take no more memory for it
+        seen = torch.cat([see(context, some) for some in real.data.split(BATCH)])
     return Compared(generate(context, real._replace(labels=labels)), seen, real.times, labels)
 
 
