@@ -164,7 +164,7 @@ def test_minutes_added_after_a_kill_are_not_forgotten_at_an_older_replan(footage
     (replanned,) = {row["from_step"] for row in read_rows(run / "events.jsonl") if row["kind"] == "replan"}
     assert checkpoint.load_newest(run / "checkpoints").step < replanned
     record = train(footage, run, "gan", minutes=0.05, model="s", add_minutes=0.03)
-    assert len(record.plan.stages) == 3
+    assert len(record.plan.stages) == 2
 
 
 def test_minutes_are_added_to_a_run_planned_in_steps(footage, tmp_path):
