@@ -21,6 +21,7 @@ class Frozen(BaseModel):
 
 
 Width = Annotated[int, Field(ge=1, le=4096)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ModelConfig(Frozen):
@@ -36,6 +37,8 @@ class ModelConfig(Frozen):
     prior_heads: int = Field(ge=1, le=64)
     labels: tuple[str, ...] = ()
     encoder: bool = True
+    noise_paces: tuple[Seconds, Seconds] | None = None
+    """Of `gan`: seconds of the slowest and of the fastest wave in its noise (`parts/noise.py`); None in older runs."""
 
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -353,7 +353,7 @@ def test_minutes_become_a_plan_and_more_can_be_added(footage, tmp_path):
     took = time.monotonic() - started
     assert first.status == "finished"
     assert first.plan.steps >= 3
-    assert first.plan.seconds_per_step.keys() == {"adversarial"}
+    assert first.plan.seconds_per_step.keys() == {"redrawing", "adversarial"}
     assert took < 0.12 * 60 * 1.5 + 5
     with pytest.MonkeyPatch.context() as patch:
         before_steps(patch, {first.plan.steps + 3: ask_to_end})
@@ -362,7 +362,7 @@ def test_minutes_become_a_plan_and_more_can_be_added(footage, tmp_path):
     again = train(footage, tmp_path / "run", "gan", add_minutes=0.05, **options)  # the same command again
     assert again.status == "finished"
     assert again.plan.steps > first.plan.steps
-    assert len(again.plan.stages) == 2
+    assert [stage.name for stage in again.plan.stages] == ["redrawing", "adversarial", "adversarial"]
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == again.plan.steps
     steps = [row["step"] for row in metrics(tmp_path / "run")]
     assert steps == list(range(1, again.plan.steps + 1))
@@ -373,7 +373,10 @@ def test_minutes_become_a_plan_and_more_can_be_added(footage, tmp_path):
 
 def test_bad_numbers_right_after_minutes_were_added(footage, tmp_path, monkeypatch):
     """Going back to the checkpoint that ended the first plan must not forget the added one."""
-    monkeypatch.setattr("reroll.training.budget.time_model", lambda *_: Timing("s", {"adversarial": 0.1}))
+    monkeypatch.setattr(
+        "reroll.training.budget.time_model",
+        lambda *_: Timing("s", dict.fromkeys(("redrawing", "adversarial"), 0.1)),
+    )
     monkeypatch.setattr("reroll.training.loop.replan", lambda *_: None)
     options = {"steps": None, "minutes": 0.05, "model": "s"}
     first = train(footage, tmp_path / "run", "gan", **options)

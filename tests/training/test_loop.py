@@ -186,7 +186,7 @@ def stopped(footage, run, recipe, step):
         ("vae", 3, "autoencoder", "prior"),
         ("vae", 8, "autoencoder", "prior"),
         ("vaegan", 8, "adversarial", "prior"),
-        ("gan", 0, "adversarial", "adversarial"),
+        ("gan", 3, "redrawing", "adversarial"),
     ],
 )
 def test_a_run_whose_prior_has_not_begun_gives_no_noise_for_samples(
@@ -200,7 +200,7 @@ def test_a_run_whose_prior_has_not_begun_gives_no_noise_for_samples(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("recipe", "step"), [("vae", 9), ("gan", 1)])
+@pytest.mark.parametrize(("recipe", "step"), [("vae", 9), ("gan", 8)])
 def test_a_run_whose_prior_has_begun_gives_samples(footage, tmp_path, recipe, step):
     run = stopped(footage, tmp_path / "run", recipe, step)
     assert len(reroll.load(run).sample(0.2, denoise_steps=2).frames) == 5

@@ -88,6 +88,11 @@ class Discriminator(nn.Module):
         latents: Tensor = self.redraw(activate(c))
         return latents.float().unflatten(0, frames.shape[:2])
 
+    def seeing(self) -> list[nn.Parameter]:
+        """Parameters of the layers from frames to latents."""
+        layers = self.enter, self.fine, self.to_middle, self.middle, self.to_coarse, self.coarse, self.redraw
+        return [p for layer in layers if layer is not None for p in layer.parameters()]
+
     def _trunk(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Features at a quarter and at an eighth of the size."""
         a = self.fine(self.enter(F.pixel_unshuffle(seen, 2)))

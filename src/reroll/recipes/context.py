@@ -58,6 +58,8 @@ class OptimizerSpec:
     """Muon for matrices and filters, or Adam for all."""
     adam: list[nn.Parameter] = field(default_factory=list)
     """Those of them that are Adam's even so."""
+    calm: list[nn.Parameter] = field(default_factory=list)
+    """Those of them that learn at `training/optimizer.py`'s share `CALM` of the rate."""
     constant: bool = False
     """Whether the rate stays at its peak after the warm-up: two that compete must not slow down alone."""
 

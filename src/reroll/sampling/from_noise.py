@@ -20,18 +20,17 @@ def latents_from_noise(coder: Coder, settings: SampleSettings) -> Iterator[Tenso
     period = settings.frames / settings.fps if settings.loop else None
     for start in range(0, settings.frames, CHUNK_FRAMES):
         times = torch.arange(start, min(start + CHUNK_FRAMES, settings.frames)) / settings.fps
-        noise = noise_at(settings, times, coder.latent_shape, period).to(coder.engine.device)
+        noise = noise_at(settings, times, coder, period).to(coder.engine.device)
         with coder.engine.autocast():
             yield one_step(coder.model, noise[None] * settings.temperature, labels_at(coder, settings, times))
 
 
-def noise_at(
-    settings: SampleSettings, times: Tensor, shape: tuple[int, int, int], period: float | None
-) -> Tensor:
+def noise_at(settings: SampleSettings, times: Tensor, coder: Coder, period: float | None) -> Tensor:
     """The noise `T Z h w` at times of a clip; of one that goes through several seeds that of each in turn, two mixed so
     that it stays as large."""
     seeds = settings.through or (settings.seed,)
-    noises = [motion_noise(times, shape, generator_of(seed), period) for seed in seeds]
+    paces = coder.model.config.noise_paces
+    noises = [motion_noise(times, coder.latent_shape, generator_of(seed), paces, period) for seed in seeds]
     if len(seeds) == 1:
         return noises[0]
     mixed = []

@@ -19,6 +19,7 @@ from reroll.recipes import Recipe
 from reroll.recipes.context import StageSpec
 from reroll.training.engine import Engine
 from reroll.training.footprint import fits, require_memory
+from reroll.training.paces import noise_paces
 from reroll.training.trainer import Trainer
 
 WINDOW_FRAMES = 16
@@ -142,6 +143,7 @@ def model_config(model: ModelName, recipe: Recipe, store: Store) -> ModelConfig:
     """The preset with what the footage decides."""
     return ModelConfig(
         height=store.height, width=store.width, encoder=recipe.has_encoder, labels=tuple(store.labels),
+        noise_paces=None if recipe.has_encoder else noise_paces(store),
         **PRESETS[model],  # type: ignore[arg-type]
     )  # fmt: skip
 

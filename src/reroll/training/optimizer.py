@@ -20,6 +20,8 @@ COEFFICIENTS = (
     (4.107059, -2.947850, 0.544843),
     (3.158953, -2.327122, 0.441455),
 )
+CALM = 0.4
+"""Share of the rate for parameters that others follow."""
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -51,14 +53,15 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         matrices: bool = True,
         adam: Iterable[Tensor] = (),
+        calm: Iterable[Tensor] = (),
         compute: torch.dtype = torch.float32,
     ) -> None:
-        """Without `matrices` everything is Adam's, and `adam` in any case. `compute` is the precision of the
-        Newton-Schulz steps: bf16
-        suffices (Jordan et al.), where it pays."""
+        """Without `matrices` everything is Adam's, and `adam` in any case. `calm` move by `CALM` times as
+        much. `compute` is the precision of the Newton-Schulz steps: bf16 suffices (Jordan et al.), where it pays."""
         super().__init__(params, {"lr": lr, "betas": betas, "momentum": momentum})
         self.matrices, self.compute = matrices, compute
         self.adam = {id(p) for p in adam}
+        self.calm = {id(p) for p in calm}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -89,7 +92,7 @@ class Muon(torch.optim.Optimizer):
         # A semi-orthogonal r × c matrix has root mean square 1/√max(r, c).
         scale = 0.2 * max(updates.shape[1:]) ** 0.5
         for p, update in zip(alike, updates, strict=True):
-            p.add_(update.view_as(p), alpha=-group["lr"] * scale)
+            p.add_(update.view_as(p), alpha=-self._rate(p, group) * scale)
 
     def _adam_step(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
@@ -102,4 +105,8 @@ class Muon(torch.optim.Optimizer):
         count = state["step"].item()
         mean = state["mean"].lerp_(gradient, 1 - beta1) / (1 - beta1**count)
         square = state["square"].lerp_(gradient.square(), 1 - beta2) / (1 - beta2**count)
-        p.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])
+        p.addcdiv_(mean, square.sqrt() + 1e-8, value=-self._rate(p, group))
+
+    def _rate(self, p: Tensor, group: dict[str, Any]) -> float:
+        rate: float = group["lr"]
+        return CALM * rate if id(p) in self.calm else rate

@@ -284,7 +284,7 @@ def _add(session: Session, minutes: float) -> None:
     kept = [spec.name for spec in trainer.recipe.stages if not spec.repeats]
     session.monitor.say(
         f"{minutes:g} more minutes: " + ", ".join(f"{stage.name} {stage.steps:,} steps" for stage in more)
-        + (f"; {' and '.join(kept)} stay as they are." if kept else ".")
+        + (f"; none for {' and '.join(kept)}." if kept else ".")
     )  # fmt: skip
 
 

@@ -124,7 +124,7 @@ class Trainer:
         self.optimizers = {
             name: Muon(
                 spec.parameters, spec.learning_rate, betas=spec.betas, matrices=spec.muon, adam=spec.adam,
-                compute=self.engine.compute_dtype,
+                calm=spec.calm, compute=self.engine.compute_dtype,
             )
             for name, spec in self.specs.items()
         }  # fmt: skip
