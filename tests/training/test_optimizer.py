@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reroll.training.optimizer import Muon, orthogonalise
+from reroll.training.optimizer import CALM, Muon, orthogonalise
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 
@@ -81,6 +81,17 @@ def test_matrices_and_filters_move_by_the_rate():
         assert p.detach().square().mean().sqrt() == pytest.approx(0.2 * 0.01, rel=0.3)
     for p in (module.vector, module.thin):
         assert p.detach().square().mean().sqrt() == pytest.approx(0.01, rel=0.05), "Adam's first step"
+
+
+@pytest.mark.parametrize("matrices", [True, False])
+def test_calm_parameters_move_by_a_share_of_the_rate(matrices):
+    calm, other = Quadratic(), Quadratic()
+    named = [calm.matrix, calm.vector]
+    steps(calm, Muon(calm.parameters(), 0.01, matrices=matrices, calm=named), 1)
+    steps(other, Muon(other.parameters(), 0.01, matrices=matrices), 1)
+    for (name, p), q in zip(calm.named_parameters(), other.parameters(), strict=True):
+        share = CALM if name in ("matrix", "vector") else 1.0
+        torch.testing.assert_close(p, share * q)
 
 
 def test_a_parameter_without_gradient_is_left_alone():

@@ -68,9 +68,11 @@ class Gan:
                 "motion_prior": OptimizerSpec(prior, ENERGY_RATE, (0.0, 0.99)),
             }
         made_by = [*prior, *model.decoder.parameters()]
+        # What is seen changes calmly, for the Decoder and the MotionPrior have to follow it; who judges has to hurry.
+        judge = replace(adversary.optimizer(networks, 5e-4), calm=discriminator.seeing())
         return {
             "generator": OptimizerSpec(made_by, 7e-4, (0.0, 0.99), adam=adversary.shuffled(networks)),
-            "discriminator": replace(adversary.optimizer(networks, 5e-4), calm=discriminator.seeing()),
+            "discriminator": judge,
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
@@ -176,7 +178,7 @@ def decode(context: Context, seen: Tensor) -> Tensor:
 def undecoded(context: Context) -> Compared:
     """Windows of which only the latents are compared."""
     real = context.windows(UNDECODED, FRAMES, MULTIPLES)
-    labels = vae.drop_labels(context, real.labels)
+    labels = vae.drop_labels(context, real.labels, "undecoded labels")
     with torch.no_grad():  # as many at a time as are decoded, so that large frames take no more memory for it
         seen = torch.cat([see(context, some) for some in real.data.split(BATCH)])
     return Compared(generate(context, real._replace(labels=labels)), seen, real.times, labels)

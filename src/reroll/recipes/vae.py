@@ -105,9 +105,10 @@ def autoencoder_step(context: Context) -> dict[str, float]:
     }
 
 
-def drop_labels(context: Context, labels: Tensor) -> Tensor:
-    """The same with one label in ten taken away: what a sample without a label is made from."""
-    dropped = torch.rand(len(labels), generator=context.generator_for("labels")) < LABEL_DROP
+def drop_labels(context: Context, labels: Tensor, of: str = "labels") -> Tensor:
+    """The same with one label in ten taken away: what a sample without a label is made from. `of` tells what is drawn
+    in the same step apart."""
+    dropped = torch.rand(len(labels), generator=context.generator_for(of)) < LABEL_DROP
     return labels.masked_fill(context.to_device(dropped), -1)
 
 
