@@ -18,9 +18,12 @@ from reroll.training import checkpoint
 
 TERMS = {
     "vae": ("reconstruction", "kl", "flow"),
-    "gan": ("redrawing", "energy", "adversary", "discriminator", "penalty"),
+    "gan": (
+        "redrawing", "energy", "latent adversary", "latent discriminator", "latent penalty", "adversary",
+        "discriminator", "penalty",
+    ),
     "vaegan": ("reconstruction", "kl", "flow", "adversary", "discriminator", "penalty"),
-}
+}  # fmt: skip
 """What the recipes' losses are made of."""
 
 

@@ -9,6 +9,7 @@ from reroll.objectives.adversarial import relativistic_loss
 from reroll.parts.decoder import HALO, Decoder
 from reroll.parts.discriminator import Discriminator
 from reroll.parts.encoder import Encoder
+from reroll.parts.latent_discriminator import LatentDiscriminator
 from reroll.parts.model import GRID, VideoModel
 from reroll.parts.motion_prior import PATCH, MotionPrior, surroundings
 
@@ -243,6 +244,30 @@ def test_the_discriminator_says_what_it_sees_as_the_decoder_takes_it():
         Discriminator(WIDTHS).latents(frames)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (4, 6), (8, 14)])
+def test_the_latent_discriminator_judges_every_place_and_the_whole(rows, columns):
+    judge = awake(LatentDiscriminator(6, 16))
+    times = torch.tensor([[0.0, 0.1, 0.2], [0.0, 0.3, 0.6]])
+    verdict = judge(torch.randn(2, 3, 6, rows, columns), times)
+    assert verdict.fine.shape == (2, rows, columns)
+    assert verdict.wide.shape == (2, 1)
+
+
+def test_the_latent_discriminator_knows_the_time_step_the_order_and_the_label():
+    judge = awake(LatentDiscriminator(6, 16, labels=2))
+    windows, times = torch.randn(1, 3, 6, 4, 4), torch.tensor([[0.0, 0.1, 0.2]])
+    usual = judge(windows, times)
+    for other in (
+        judge(windows, 4 * times),
+        judge(windows.flip(1), times),
+        judge(windows, times, torch.tensor([1])),
+    ):
+        assert not torch.allclose(usual.fine, other.fine, atol=1e-4)
+        assert not torch.allclose(usual.wide, other.wide, atol=1e-4)
+    torch.testing.assert_close(usual, judge(windows, times, torch.tensor([-1])))
+    torch.testing.assert_close(usual.fine, judge(windows, times + 8).fine, rtol=1e-3, atol=1e-4)
+
+
 def encoder_loss():
     encoder, clip = Encoder(WIDTHS, 6), torch.rand(3, 3, 32, 32)
     return encoder, lambda: sum(x.square().mean() for x in encoder(clip))
@@ -278,9 +303,19 @@ def redrawing_discriminator_loss():
     return discriminator_loss(latent_channels=6)
 
 
+def latent_discriminator_loss():
+    judge, (real, made) = LatentDiscriminator(6, 16, labels=2), torch.randn(2, 4, 3, 6, 4, 4)
+    times, labels = torch.tensor([[0.0, 0.04, 0.08], [0.0, 0.12, 0.24]] * 2), torch.tensor([-1, 0, 1, 1])
+    return judge, lambda: relativistic_loss(judge(real, times, labels), judge(made, times, labels))
+
+
 @pytest.mark.parametrize(
-    "part", [encoder_loss, decoder_loss, prior_loss, discriminator_loss, redrawing_discriminator_loss]
-)
+    "part",
+    [
+        encoder_loss, decoder_loss, prior_loss, discriminator_loss, redrawing_discriminator_loss,
+        latent_discriminator_loss,
+    ],
+)  # fmt: skip
 def test_a_gradient_reaches_every_parameter(part):
     """A few steps open the gates that start at zero; then nothing may be left out."""
     module, loss = part()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Generator, Tensor, nn
 
 from reroll.parts.discriminator import Discriminator
+from reroll.parts.latent_discriminator import LatentDiscriminator
 from reroll.parts.model import VideoModel
 
 
@@ -35,16 +36,24 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True)
 class Networks:
-    """The parts in training. `discriminator` is None for `vae`."""
+    """The parts in training. `discriminator` is None for `vae`, `latent_discriminator` for all but `gan`."""
 
     model: VideoModel
     discriminator: Discriminator | None
+    latent_discriminator: LatentDiscriminator | None = None
+
+    def judges(self) -> dict[str, nn.Module]:
+        """Those who judge and are not in the model, by name."""
+        judges = {
+            "discriminator": self.discriminator,
+            "latent_discriminator": self.latent_discriminator,
+        }
+        return {name: judge for name, judge in judges.items() if judge is not None}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of all parts."""
-        yield from self.model.parameters()
-        if self.discriminator is not None:
-            yield from self.discriminator.parameters()
+        for part in (self.model, *self.judges().values()):
+            yield from part.parameters()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ length have no windows and so no joints. A sample is noise → one step of the M
 An adversary alone teaches slowly: after ten minutes a face without eyes. So the Discriminator also says what it sees in
 footage as latents, and the Decoder has to redraw the footage from them (a self-supervised discriminator, Liu et
 al. 2021): it learns to draw from the first step on. And what the MotionPrior makes of noise has to be distributed like
-these latents (energy distance, as in the Cramér GAN, Bellemare et al. 2017).
+these latents (energy distance, as in the Cramér GAN, Bellemare et al. 2017), and a LatentDiscriminator has to take them
+for such. The distance holds samples apart and shows the way from the first step on, but hardly sees whether the
+parts of a frame belong together, which the LatentDiscriminator learns to.
 
-Two stages. `redrawing` is this alone, in steps that take half as long; it leaves a Discriminator that knows what there
+Two stages. `redrawing` is all this, in steps that take half as long; it leaves a Discriminator that knows what there
 is to see (as projected GANs begin with, Sauer et al. 2021). In `adversarial` its verdict joins in. Measured:
 docs/log.md.
 """
@@ -22,12 +24,13 @@ from torch import Tensor
 from reroll.objectives.adversarial import blur, matching_loss, relativistic_loss
 from reroll.objectives.energy import energy_loss
 from reroll.objectives.variational import reconstruction_loss, signal_to_noise
+from reroll.parts import latent_discriminator
 from reroll.parts.model import VideoModel
 from reroll.parts.noise import motion_noise
-from reroll.recipes import adversary, vae
+from reroll.recipes import adversary, latent_adversary, vae
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec, StageSpec
 
-BATCH, FRAMES = 5, 3
+BATCH, FRAMES = 5, latent_discriminator.WINDOW
 MULTIPLES = (1, 7)
 """Of the plan's strides: neighbouring frames show how things move, those seconds apart that a clip stays one clip, and
 so what its constant noise is for."""
@@ -36,7 +39,9 @@ REDRAW_NOISE, REDRAW_DECAY = 0.03, 1e-3
 do not grow until the noise is nothing. Water changes by as little as 0.1 from frame to frame."""
 UNDECODED = 16
 """Windows in the energy distance besides those that are decoded: of five alone it is mostly chance."""
-ENERGY_WEIGHT = 1.0
+LATENT_SHARE, LATENT_RAMP = 1.0, 0.25
+"""Gradient of the verdict on latents, as a multiple of the energy distance's, and the share of the first stage over
+which it comes up to it."""
 ENERGY_RATE = 2.5e-3
 """The MotionPrior's while nothing else teaches it."""
 ADVERSARIAL_SHARE = 0.6
@@ -66,6 +71,7 @@ class Gan:
             return {
                 "redrawing": OptimizerSpec(both, vae.AUTOENCODER_RATE),
                 "motion_prior": OptimizerSpec(prior, ENERGY_RATE, (0.0, 0.99)),
+                "latent_discriminator": latent_adversary.optimizer(networks),
             }
         made_by = [*prior, *model.decoder.parameters()]
         # What is seen changes calmly, for the Decoder and the MotionPrior have to follow it; who judges has to hurry.
@@ -73,6 +79,7 @@ class Gan:
         return {
             "generator": OptimizerSpec(made_by, 7e-4, (0.0, 0.99), adam=adversary.shuffled(networks)),
             "discriminator": judge,
+            "latent_discriminator": latent_adversary.optimizer(networks),
         }
 
     def step(self, stage: str, context: Context) -> dict[str, float]:
@@ -101,9 +108,12 @@ def redrawing_step(context: Context) -> dict[str, float]:
         "decay": REDRAW_DECAY * seen.square().mean(),
     }
     context.update("redrawing", terms)
-    spread = energy_loss(*undecoded(context))
-    context.update("motion_prior", {"energy": spread})
-    return {
+    compared = undecoded(context)
+    spread = energy_loss(*compared)
+    share = LATENT_SHARE * min(1.0, context.progress / LATENT_RAMP)
+    verdict, logged = latent_adversary.judged(context, *compared, spread, share)
+    context.update("motion_prior", {"energy": spread, "latent adversary": verdict})
+    return logged | {
         "energy": spread.item(),
         "reconstruction": terms["redrawing"].item(),
         "psnr": signal_to_noise(rebuilt.detach(), moved).item(),
@@ -134,13 +144,15 @@ def adversarial_step(context: Context) -> dict[str, float]:
     exact = torch.autograd.grad(redrawing, rebuilt, retain_graph=True)[0]
     gradient = adversary.scaled(of.gradient(loss + match), exact, ADVERSARIAL_SHARE)
     decoded = Compared(latents, seen, real.times, real.labels)
-    spread = energy_loss(*(torch.cat(each) for each in zip(decoded, undecoded(context), strict=True)))
-    terms = {"redrawing": redrawing, "energy": ENERGY_WEIGHT * spread}
+    compared = Compared(*(torch.cat(each) for each in zip(decoded, undecoded(context), strict=True)))
+    spread = energy_loss(*compared)
+    verdict, logged = latent_adversary.judged(context, *compared, spread, LATENT_SHARE)
+    terms = {"redrawing": redrawing, "energy": spread, "latent adversary": verdict}
     # The blur is a symmetric matrix: blurring the gradient is going back through it.
     context.update("generator", terms, (generated, blur(gradient, sigma)), through=[told])
     assert told.grad is not None
     back = told.grad + 2 * REDRAW_DECAY * told.detach() / told.numel()
-    logged = adversary.discriminator_update(context, of, PENALTY_WEIGHT, (seen, back))
+    logged |= adversary.discriminator_update(context, of, PENALTY_WEIGHT, (seen, back))
     return logged | {
         "adversarial": loss.item(),
         "matching": match.item(),

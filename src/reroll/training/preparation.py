@@ -25,7 +25,7 @@ from reroll.training.budget import WINDOW_FRAMES, Timing, make_plan, model_confi
 from reroll.training.engine import Engine
 from reroll.training.footprint import require_memory
 from reroll.training.monitor import Monitor
-from reroll.training.run import FootageRecord, RunRecord, read_record, restore
+from reroll.training.run import FootageRecord, RunRecord, read_record, restore, restore_judges
 from reroll.training.session import Session, estimates, events, first_plan
 from reroll.training.trainer import Trainer
 
@@ -259,8 +259,7 @@ def _start_from(trainer: Trainer, path: Path) -> None:
     networks = trainer.networks
     for module in (networks.model, trainer.ema):
         restore(module, loaded.tensors["ema"], loaded.path, but="content.")
-    if networks.discriminator is not None:
-        restore(networks.discriminator, loaded.tensors["discriminator"], loaded.path)
+    restore_judges(networks, loaded)
 
 
 def _add(session: Session, minutes: float) -> None:

@@ -19,7 +19,9 @@ from reroll.errors import CheckpointError
 from reroll.export.media import atomic_path
 from reroll.parts.model import VideoModel, older
 from reroll.recipes import RECIPES
+from reroll.recipes.context import Networks
 from reroll.training import checkpoint
+from reroll.training.checkpoint import Loaded
 
 FORMAT = 5
 
@@ -134,6 +136,13 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path, *, but: s
             raise CheckpointError(f"{path}: {name} is {found}, this model needs {wanted}.")
         expected[name] = tensors[name]
     module.load_state_dict(expected)
+
+
+def restore_judges(networks: Networks, loaded: Loaded) -> None:
+    """Load a run's discriminators. In runs that are older than it there is no LatentDiscriminator: it begins anew."""
+    for name, judge in networks.judges().items():
+        if name in loaded.tensors or name != "latent_discriminator":
+            restore(judge, loaded.tensors[name], loaded.path)
 
 
 def weights_sha256(model: nn.Module) -> str:

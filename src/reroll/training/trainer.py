@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from reroll.config import ModelConfig, Plan
 from reroll.footage import Windows
 from reroll.parts.discriminator import Discriminator
+from reroll.parts.latent_discriminator import LatentDiscriminator
 from reroll.parts.model import VideoModel
 from reroll.recipes.context import Footage, Latents, Networks, OptimizerSpec, Recipe, StageSpec
 from reroll.training import latents
@@ -24,7 +25,7 @@ from reroll.training.checkpoint import Loaded
 from reroll.training.engine import Engine
 from reroll.training.latents import LatentCache, never
 from reroll.training.optimizer import Muon
-from reroll.training.run import restore
+from reroll.training.run import restore, restore_judges
 from reroll.training.training_state import load_optimizer_state, optimizer_state
 
 WARM_UP_STEPS = 20
@@ -59,18 +60,16 @@ class Trainer:
         self.plan, self.seed = plan, seed
         torch.manual_seed(seed)
         model = engine.setup(VideoModel(config))
-        judge = (
-            engine.setup(
-                Discriminator(
-                    config.discriminator_widths,
-                    len(config.labels),
-                    0 if config.encoder else config.latent_channels,
-                )
-            )
-            if recipe.has_discriminator
-            else None
+        widths, labels, seen = (
+            config.discriminator_widths,
+            len(config.labels),
+            0 if config.encoder else config.latent_channels,
         )
-        self.networks = Networks(model, judge)
+        self.networks = Networks(
+            model,
+            engine.setup(Discriminator(widths, labels, seen)) if recipe.has_discriminator else None,
+            engine.setup(LatentDiscriminator(seen, widths[-1], labels)) if seen else None,
+        )
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.augmentation = 0.0
         self.started_from = False  # an older run (--init)
@@ -179,8 +178,7 @@ class Trainer:
     def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """For a checkpoint: tensors of networks, averages and optimizers, and the rest for JSON."""
         tensors = {"model": self.networks.model.state_dict(), "ema": self.ema.state_dict()}
-        if self.networks.discriminator is not None:
-            tensors["discriminator"] = self.networks.discriminator.state_dict()
+        tensors |= {name: judge.state_dict() for name, judge in self.networks.judges().items()}
         optimizers = {}
         for name, optimizer in self.optimizers.items():
             tensors[f"optimizer-{name}"], optimizers[name] = optimizer_state(optimizer)
@@ -194,12 +192,12 @@ class Trainer:
         self.plan = Plan.model_validate(loaded.state["plan"])
         restore(self.networks.model, loaded.tensors["model"], loaded.path)
         restore(self.ema, loaded.tensors["ema"], loaded.path)
-        if self.networks.discriminator is not None:
-            restore(self.networks.discriminator, loaded.tensors["discriminator"], loaded.path)
+        restore_judges(self.networks, loaded)
         self.enter_stage(loaded.state["stage"], resumed=True)
         for name, optimizer in self.optimizers.items():
-            tensors = loaded.tensors.get(f"optimizer-{name}", {})
-            load_optimizer_state(optimizer, tensors, loaded.state["optimizers"][name])
+            tensors, state = loaded.tensors.get(f"optimizer-{name}", {}), loaded.state["optimizers"]
+            if name in state or name != "latent_discriminator":  # which runs of older versions do not have
+                load_optimizer_state(optimizer, tensors, state[name])
         self.augmentation = loaded.state["augmentation"]
         self.global_step = loaded.step
 
