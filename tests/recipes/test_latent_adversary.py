@@ -32,9 +32,6 @@ class Surroundings:
 
     autocast = full_precision = staticmethod(nullcontext)
 
-    def generator_for(self, purpose):
-        return torch.Generator().manual_seed(self.step)
-
     def update(self, optimizer, terms):
         assert optimizer == "latent_discriminator"
         self.terms = {name: term.item() for name, term in terms.items()}

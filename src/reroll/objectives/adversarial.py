@@ -60,6 +60,19 @@ def gradient_penalty(
     return penalty
 
 
+def exact_penalty(discriminator: Callable[[Tensor], Verdict], data: Tensor) -> Tensor:
+    """E‖∇ₓ (sum of both verdicts' mean logits)‖² per window of `data` `B …`, by a double backward (call it in fp32).
+
+    In finite differences the same is unbiased, but so noisy that a LatentDiscriminator with it stayed at chance
+    (docs/log.md).
+    """
+    here = data.detach().requires_grad_()
+    verdict = discriminator(here)
+    logits = verdict.fine.flatten(1).mean(1) + verdict.wide.flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(logits.sum(), here, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
 def blur(frames: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of `B T 3 H W` by `sigma` pixels; under 0.2 pixels the frames themselves.
 

@@ -6,12 +6,12 @@ As in `adversary.py` one forward pass of each serves both sides, and both move a
 import torch
 from torch import Tensor
 
-from reroll.objectives.adversarial import gradient_penalty, relativistic_loss
+from reroll.objectives.adversarial import exact_penalty, relativistic_loss
 from reroll.recipes.adversary import scaled
 from reroll.recipes.context import Context, Networks, OptimizerSpec
 
 RATE = 5e-4
-PENALTY_WEIGHT = 1.0
+PENALTY_WEIGHT = 0.5
 PENALTY_EVERY, PENALTY_WINDOWS = 2, 8
 """As in `adversary.py`; more of them, since latents are small."""
 
@@ -47,12 +47,7 @@ def judged(
         both = torch.cat([real[few], generated.detach()[few]])
         gaps, heard = (torch.cat([each[few], each[few]]) for each in (times, labels))
         with context.full_precision():
-            penalty = gradient_penalty(
-                lambda moved, at: judge(moved, at, heard),
-                both,
-                gaps,
-                context.generator_for("latent penalty"),
-            )
+            penalty = exact_penalty(lambda windows: judge(windows, gaps, heard), both)
         terms["latent penalty"] = PENALTY_EVERY * PENALTY_WEIGHT * penalty
     context.update("latent_discriminator", terms)
     return term, {"latent_discriminator": terms["latent discriminator"].item()}
