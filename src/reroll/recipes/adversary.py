@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reroll.objectives.adversarial import augment, gradient_penalty, relativistic_loss
+from reroll.objectives.adversarial import augment, exact_penalty, gradient_penalty, relativistic_loss
 from reroll.parts.discriminator import Verdict
 from reroll.recipes.context import Context, Footage, Networks, OptimizerSpec
 
@@ -69,10 +69,14 @@ def contest(context: Context, real: Footage, generated: Footage) -> Contest:
 
 
 def discriminator_update(
-    context: Context, of: Contest, penalty_weight: float, extra: tuple[Tensor, Tensor] | None = None
+    context: Context,
+    of: Contest,
+    penalty_weight: float,
+    extra: tuple[Tensor, Tensor] | None = None,
+    exact: bool = False,
 ) -> dict[str, float]:
     """One step of the Discriminator on what it has judged, and on `extra`, (something it said, its gradient); what
-    comes back is logged."""
+    comes back is logged. The penalty is taken in finite differences unless it is to be `exact`."""
     discriminator = context.networks.discriminator
     assert discriminator is not None
     terms = {"discriminator": relativistic_loss(of.on_real, of.on_generated)}
@@ -83,12 +87,15 @@ def discriminator_update(
         ]
         frames, times, labels = both
         with context.full_precision():
-            penalty = gradient_penalty(
-                lambda moved, gaps: discriminator(moved, gaps, labels),
-                frames,
-                times,
-                context.generator_for("penalty"),
-            )
+            if exact:
+                penalty = exact_penalty(lambda moved: discriminator(moved, times, labels), frames)
+            else:
+                penalty = gradient_penalty(
+                    lambda moved, gaps: discriminator(moved, gaps, labels),
+                    frames,
+                    times,
+                    context.generator_for("penalty"),
+                )
         terms["penalty"] = PENALTY_EVERY * penalty_weight * penalty
     context.update("discriminator", terms, extra)
     # A relativistic loss leaves the logits' common offset free: signs are taken around the middle of the two.

@@ -152,7 +152,7 @@ def adversarial_step(context: Context) -> dict[str, float]:
     context.update("generator", terms, (generated, blur(gradient, sigma)), through=[told])
     assert told.grad is not None
     back = told.grad + 2 * REDRAW_DECAY * told.detach() / told.numel()
-    logged |= adversary.discriminator_update(context, of, PENALTY_WEIGHT, (seen, back))
+    logged |= adversary.discriminator_update(context, of, PENALTY_WEIGHT, (seen, back), exact=True)
     return logged | {
         "adversarial": loss.item(),
         "matching": match.item(),
