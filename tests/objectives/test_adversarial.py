@@ -12,6 +12,7 @@ from reroll.objectives.adversarial import (
     SIGMA,
     augment,
     blur,
+    exact_penalty,
     feature_loss,
     gradient_penalty,
     matching_loss,
@@ -130,6 +131,31 @@ def test_the_penalty_agrees_with_the_double_backward(make):
         found = gradient_penalty(discriminator, frames, times, torch.Generator().manual_seed(0)).item()
     assert exact > 0
     assert found == pytest.approx(exact, rel=0.1)
+
+
+def test_the_exact_penalty_is_the_squared_gradient_of_both_verdicts():
+    torch.manual_seed(0)
+    frames, weights = torch.rand(5, 2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+
+    def linear(data):
+        """Verdicts whose mean logits have the gradients `weights` and twice that."""
+        logits = (data * weights).sum((1, 2, 3, 4))
+        return Verdict(logits[:, None, None, None], 2 * logits[:, None, None, None].expand(-1, 2, 3, 3), [])
+
+    torch.testing.assert_close(exact_penalty(linear, frames), 9 * weights.square().sum())
+
+
+def test_the_exact_penalty_pulls_on_the_discriminator():
+    torch.manual_seed(0)
+    discriminator, times = Smooth(), torch.zeros(8, 2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 0.02)
+    frames = torch.rand(8, 2, 3, 8, 8)
+    before = double_backward(discriminator, frames, times).item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        exact_penalty(lambda moved: discriminator(moved, times), frames).backward()
+        optimizer.step()
+    assert double_backward(discriminator, frames, times).item() < 0.3 * before
 
 
 def test_the_penalty_pulls_on_the_discriminator():
