@@ -12,7 +12,7 @@ BASE_BYTES: dict[ModelName, float] = {"s": 0.7e9, "m": 0.9e9, "l": 2.0e9}
 """Whatever the frames: Python, torch, the networks and their optimizers."""
 BYTES_PER_PIXEL: dict[ModelName, float] = {"s": 112e3, "m": 138e3, "l": 290e3}
 """For each pixel of a frame beyond that, in fp32, of `vaegan`."""
-RECIPE_SHARES = {"vaegan": (1.0, 1.0), "vae": (0.85, 0.45), "gan": (0.8, 0.75)}
+RECIPE_SHARES = {"vaegan": (1.0, 1.0), "vae": (0.85, 0.45), "gan": (1.0, 0.85)}
 """What a recipe needs of either."""
 BF16_SHARE = 0.67
 """What bf16 needs of the latter."""
