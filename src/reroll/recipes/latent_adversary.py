@@ -34,17 +34,17 @@ def judged(
     assert judge is not None
     unit = seen.detach().std((0, 1, 3, 4), keepdim=True) + 1e-4
     real = seen.detach() / unit
-    generated = (made.detach() / unit).requires_grad_()
+    generated = made.detach().requires_grad_()
     with context.autocast():
-        on_real, on_generated = (judge(data, times, labels) for data in (real, generated))
+        on_real, on_generated = (judge(data, times, labels) for data in (real, generated / unit))
     loss = relativistic_loss(on_generated, on_real)
-    gradient = torch.autograd.grad(loss, generated, retain_graph=True)[0] / unit
+    gradient = torch.autograd.grad(loss, generated, retain_graph=True)[0]
     exact = torch.autograd.grad(beside, made, retain_graph=True)[0]
     term = (made * scaled(gradient, exact, share)).sum()
     terms = {"latent discriminator": relativistic_loss(on_real, on_generated)}
     if context.step % PENALTY_EVERY == 0:
         few = slice(PENALTY_WINDOWS)
-        both = torch.cat([real[few], generated.detach()[few]])
+        both = torch.cat([real[few], (generated.detach() / unit)[few]])
         gaps, heard = (torch.cat([each[few], each[few]]) for each in (times, labels))
         with context.full_precision():
             penalty = exact_penalty(lambda windows: judge(windows, gaps, heard), both)
