@@ -23,6 +23,13 @@ def time_step(times: Tensor) -> Tensor:
     return ((times[:, -1] - times[:, 0]) / max(1, times.shape[1] - 1)).clamp(min=1e-3)
 
 
+def beside_change(clip: Tensor) -> Tensor:
+    """Each frame of `B T C H W` and twice its change from the one before: `B·T 2C H W`."""
+    count, change = clip.shape[1], clip.diff(dim=1)
+    first = change[:, :1] if count > 1 else torch.zeros_like(clip)
+    return torch.cat([clip, 2 * torch.cat([first, change], 1)[:, :count]], 2).flatten(0, 1)
+
+
 class ResidualBlock(nn.Module):
     """`x + conv(act(conv(act(x))))` on `N C H W`; the second convolution starts at zero."""
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reroll.parts.blocks import ResidualBlock, activate, initialise, time_step
+from reroll.parts.blocks import ResidualBlock, activate, beside_change, initialise, time_step
 
 
 class Verdict(NamedTuple):
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
 
     def forward(self, frames: Tensor, times: Tensor, labels: Tensor | None = None) -> Verdict:
         count = frames.shape[1]
-        seen = self._beside_change(frames)
+        seen = beside_change(frames)
         b, c = self._trunk(seen)
         joined = activate(self.join(self._neighbours(activate(c), times)))
         wide = self.wide(self.enter_wide(F.avg_pool2d(seen, 4)))
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
         """
         if self.redraw is None:
             raise TypeError("this discriminator gives no latents")
-        _, c = self._trunk(self._beside_change(frames))
+        _, c = self._trunk(beside_change(frames))
         latents: Tensor = self.redraw(activate(c))
         return latents.float().unflatten(0, frames.shape[:2])
 
@@ -98,13 +98,6 @@ class Discriminator(nn.Module):
         a = self.fine(self.enter(F.pixel_unshuffle(seen, 2)))
         b = self.middle(self.to_middle(activate(a)))
         return b, self.coarse(self.to_coarse(activate(b)))
-
-    @staticmethod
-    def _beside_change(frames: Tensor) -> Tensor:
-        """Each frame and twice its change from the one before: `B·T 6 H W`."""
-        count, change = frames.shape[1], frames.diff(dim=1)
-        first = change[:, :1] if count > 1 else torch.zeros_like(frames)
-        return torch.cat([frames, 2 * torch.cat([first, change], 1)[:, :count]], 2).flatten(0, 1)
 
     @staticmethod
     def _neighbours(features: Tensor, times: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ In: latents `B 3 Z h w` in units of each channel's deviation, times `B 3` in sec
 import torch
 from torch import Tensor, nn
 
-from reroll.parts.blocks import ResidualBlock, activate, initialise, time_step
+from reroll.parts.blocks import ResidualBlock, activate, beside_change, initialise, time_step
 from reroll.parts.discriminator import Verdict
 
 WINDOW = 3
@@ -40,14 +40,13 @@ class LatentDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, latents: Tensor, times: Tensor, labels: Tensor | None = None) -> Verdict:
-        count, change = len(latents), latents.diff(dim=1)
-        seen = torch.cat([latents, 2 * torch.cat([change[:, :1], change], 1)], 2).flatten(0, 1)
-        frames = activate(self.frame(self.enter(seen))).unflatten(0, (count, WINDOW)).flatten(1, 2)
+        frames = activate(self.frame(self.enter(beside_change(latents))))
+        frames = frames.unflatten(0, latents.shape[:2]).flatten(1, 2)
         step = time_step(times).log()[:, None, None, None].expand(-1, 1, *frames.shape[2:])
         joined = activate(self.window(self.join(torch.cat([frames, step.to(frames.dtype)], 1))))
         middle = activate(self.middle(self.to_middle(joined)))
         whole = activate(self.coarse(self.to_coarse(middle))).mean((2, 3))
-        none = torch.full((count,), -1, device=times.device)
+        none = torch.full(times.shape[:1], -1, device=times.device)
         label = self.label((none if labels is None else labels) + 1)
         fine = self.judge_fine(joined)[:, 0] + (joined * label[:, :, None, None]).sum(1)
         wide = self.judge_wide(whole) + (whole * label).sum(1, keepdim=True)

@@ -60,11 +60,8 @@ class Trainer:
         self.plan, self.seed = plan, seed
         torch.manual_seed(seed)
         model = engine.setup(VideoModel(config))
-        widths, labels, seen = (
-            config.discriminator_widths,
-            len(config.labels),
-            0 if config.encoder else config.latent_channels,
-        )
+        widths, labels = config.discriminator_widths, len(config.labels)
+        seen = 0 if config.encoder else config.latent_channels
         self.networks = Networks(
             model,
             engine.setup(Discriminator(widths, labels, seen)) if recipe.has_discriminator else None,
